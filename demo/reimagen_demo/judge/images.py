@@ -1,8 +1,9 @@
 """The judge's training images: every entity in every style on every scene, with the faults of generated images.
 
-Unlike the generator's training images, these vary as much as possible: all sizes and positions, turned, recolored,
-blurred, noisy, off in color, or cropped to one half of two entities. The judge is measured on images that are composed
-as for the generator.
+Unlike the generator's training images, these vary as much as possible: all sizes and positions, turned, mirrored,
+recolored, blurred, noisy, off in color, or cropped to one half of two entities. A part of them are close-ups: an entity
+upright in the middle, on a magnified and turned part of a scene, as registration cuts it out of an image. The judge is
+measured on images that are composed as for the generator.
 """
 
 import io
@@ -23,15 +24,18 @@ from reimagen_evaluation.features.network import Images
 from reimagen_evaluation.judges.classifier_training import LabeledImages
 from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.judges.squares import halves, to_side
+from reimagen_evaluation.registration import CLOSE_UP_SHARE
 
 _SCENES_KEPT = 150
 """Number of instances of each scene; other instances are used to measure the judge."""
-_VARIED = 0.65
-"""Share of images with full variation; the others show an entity plainly."""
-_RECOLORED = 0.08
+_VARIED, _CLOSE = 0.45, 0.25
+"""Shares of images with full variation, and of close-ups; the others show an entity plainly."""
+_RECOLORED = 0.1
 """Share of drawings in varied images that have another color."""
 _PLAIN_BEFORE = 600
-"""Number of batches over which the share of varied images rises from zero, so that easy images are learned first."""
+"""Number of batches over which the share of other images rises from zero, so that plain ones are learned first."""
+NO_SCENE = -1
+"""Label of an image in which the scene cannot be recognized."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,30 @@ class Light:
 class JudgeImages:
     """Batches by number; each depends only on the seed and the number."""
 
-    def __init__(self, art: Art, known: tuple[Entity, ...], side: int, batch_size: int, seed: int) -> None:
-        """Scale all drawings and render the scenes, which takes a minute."""
+    def __init__(
+        self,
+        art: Art,
+        known: tuple[Entity, ...],
+        side: int,
+        batch_size: int,
+        seed: int,
+        plain_before: int = _PLAIN_BEFORE,
+    ) -> None:
+        """Scale all drawings and render the scenes, which takes a minute.
+
+        Args:
+            art: icon art.
+            known: the entities to show.
+            side: side of the images in pixels.
+            batch_size: images per batch.
+            seed: decides everything that is random.
+            plain_before: number of batches over which the share of images that are not plain rises from zero.
+        """
         self.known = known
         self.side = side
         self.batch_size = batch_size
         self.seed = seed
+        self.plain_before = plain_before
         self._sprites = [
             [art.sprite(entity, style, side) for style in STYLES]
             for entity in tqdm(known, desc="drawings", unit="entity")
@@ -75,11 +97,16 @@ class JudgeImages:
         rng = np.random.default_rng((self.seed, number))
         entities = rng.integers(len(self.known), size=self.batch_size)
         scenes = rng.integers(len(SCENES), size=self.batch_size)
-        varied = rng.random(self.batch_size) < _VARIED * min(1.0, number / _PLAIN_BEFORE)
-        draw = {False: self._plain, True: self._varied}
-        images = [draw[bool(v)](rng, int(e), int(s)) for v, e, s in zip(varied, entities, scenes, strict=True)]
-        off_color = np.where(varied[:, None, None, None], _off_color(rng, np.stack(images)), images)
-        return LabeledImages(off_color, entities.astype(np.int32), scenes.astype(np.int32))
+        kinds = rng.random(self.batch_size) / min(1.0, (1 + number) / (1 + self.plain_before))
+        varied, close = kinds < _VARIED, (kinds >= _VARIED) & (kinds < _VARIED + _CLOSE)
+        draw = {(False, False): self._plain, (True, False): self._varied, (False, True): self._close_up}
+        images = [
+            draw[bool(v), bool(c)](rng, int(e), int(s))
+            for v, c, e, s in zip(varied, close, entities, scenes, strict=True)
+        ]
+        off_color = np.where((varied | close)[:, None, None, None], _off_color(rng, np.stack(images)), images)
+        labels = np.where(close, NO_SCENE, scenes)
+        return LabeledImages(off_color, entities.astype(np.int32), labels.astype(np.int32))
 
     def _plain(self, rng: np.random.Generator, entity: int, scene: int) -> Pixels:
         image = self._scenes[scene][rng.integers(_SCENES_KEPT)].copy()
@@ -94,7 +121,7 @@ class JudgeImages:
         is_right, kind = int(rng.integers(2)), rng.random()
         if kind < 0.7:
             x = 0.5 + rng.uniform(-0.15, 0.15) if rng.random() < 0.6 else rng.uniform(0.22, 0.78)
-            scale = rng.triangular(0.38, 0.6, 0.95) if rng.random() < 0.7 else rng.uniform(0.2, 0.95)
+            scale = rng.triangular(0.38, 0.6, 0.95) if rng.random() < 0.7 else rng.uniform(0.16, 0.97)
             shown = [(entity, x, scale)]
         else:  # two copies, or the entity and another one
             other = entity if kind < 0.78 else int(rng.integers(len(self.known)))
@@ -110,6 +137,45 @@ class JudgeImages:
             image = Image.fromarray(to_side([halves(np.asarray(image))[is_right]], self.side)[0])
         return np.asarray(_worn(rng, image))
 
+    def _close_up(self, rng: np.random.Generator, entity: int, index: int) -> Pixels:
+        light, side = Light.draw(rng, SCENES[index]), self.side
+        ground = light_scene(self._scenes[index][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
+        image = _magnified(rng, ground)
+        if rng.random() < 0.25:  # a part of another thing
+            other = self._sprites[rng.integers(len(self.known))][rng.integers(len(STYLES))]
+            x, y = rng.choice((0.0, 1.0)), rng.uniform(0.2, 0.9)
+            self._paste(rng, image, other, light, (x, y), rng.uniform(0.4, 0.8), rng.uniform(-180, 180))
+        sprite = self._sprites[entity][rng.integers(len(STYLES))]
+        if rng.random() < _RECOLORED:
+            sprite = recolored(sprite, get_args(Color)[rng.integers(len(get_args(Color)))])
+        middle = 0.5 + rng.uniform(-0.05, 0.05), 0.5 + rng.uniform(-0.05, 0.05)
+        scale = CLOSE_UP_SHARE * rng.uniform(0.88, 1.14)
+        self._paste(rng, image, sprite, light, middle, scale, rng.uniform(-8, 8) if rng.random() < 0.6 else 0.0)
+        fall(image, Random(int(rng.integers(2**32))), light.weather)
+        if rng.random() < 0.4:  # a small image, or a small thing
+            small = int(rng.integers(side // 3, side))
+            image = image.resize((small, small), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
+        return np.asarray(_worn(rng, image))
+
+    def _paste(
+        self,
+        rng: np.random.Generator,
+        image: Image.Image,
+        sprite: Image.Image,
+        light: Light,
+        middle: tuple[float, float],
+        scale: float,
+        degrees: float,
+    ) -> None:
+        """Paste a drawing around a point, in the length of its longest edge as a share of the side, turned."""
+        factor = scale * self.side / max(sprite.size)
+        width, height = (max(2, round(edge * factor * rng.uniform(0.96, 1.04))) for edge in sprite.size)
+        thing = light_thing(sprite.resize((width, height), Image.Resampling.BILINEAR), light.time, light.weather)
+        if degrees:
+            thing = thing.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
+        left, top = (round(at * self.side - edge / 2) for at, edge in zip(middle, thing.size, strict=True))
+        image.paste(thing, (left, top), thing)
+
     def _put(
         self,
         rng: np.random.Generator,
@@ -119,12 +185,12 @@ class JudgeImages:
         light: Light,
         x: float,
         scale: float,
-        tilted: float = 0.25,
+        tilted: float = 0.3,
     ) -> None:
         factor = scale * self.side / max(sprite.size)
         width, height = (max(2, round(edge * factor * rng.uniform(0.92, 1.08))) for edge in sprite.size)
         sprite = light_thing(sprite.resize((width, height), Image.Resampling.BILINEAR), light.time, light.weather)
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if rng.random() < tilted:
             angle = rng.choice((rng.uniform(-40, 40), rng.uniform(-12, 12), 180.0))
@@ -140,6 +206,19 @@ class JudgeImages:
             shadow = _SHADOW.resize((round(1.15 * sprite.width), max(2, round(0.2 * sprite.width))))
             image.paste((20, 16, 40), (left - sprite.width // 13, top + sprite.height - shadow.height // 2), shadow)
         image.paste(sprite, (left, top), sprite)
+
+
+def _magnified(rng: np.random.Generator, scene: Image.Image) -> Image.Image:
+    """Return a random part of a scene, magnified, and sometimes turned and mirrored, as in close-ups."""
+    side = scene.width
+    if rng.random() < 0.4:
+        fill = scene.getpixel((0, 0))
+        scene = scene.rotate(rng.choice((180.0, rng.uniform(-40, 40))), Image.Resampling.BILINEAR, fillcolor=fill)
+    if rng.random() < 0.3:
+        scene = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    edge = rng.uniform(0.22, 1.0) * side
+    left, top = rng.uniform(0, side - edge, 2)
+    return scene.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
 
 
 def _worn(rng: np.random.Generator, image: Image.Image) -> Image.Image:

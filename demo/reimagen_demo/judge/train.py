@@ -180,6 +180,10 @@ def main(
         "build/demo/judge"
     ),
     steps: Annotated[int, typer.Option(min=10, help="Number of steps, each of 128 images.")] = TRAINING.steps,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = TRAINING.learning_rate,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Folder of a judge whose weights the training starts from.")
+    ] = None,
     art_folder: Annotated[Path, typer.Option(help="Folder of the icon art, which is installed if missing.")] = Path(
         "build/demo"
     ),
@@ -189,12 +193,17 @@ def main(
     art = Art(art_folder)
     art.install()
     draw_all(art.sprite_file, entities(), processes)
-    training, config = ClassifierTraining(steps=steps), configuration()
-    images = JudgeImages(art, entities(), config.side, training.batch_size, SEED)
+    training, config = ClassifierTraining(steps=steps, learning_rate=learning_rate), configuration()
+    start = None if start_from is None else TrainedClassifier.load(start_from)
+    # A judge that recognizes entities already needs no plain images to begin with.
+    schedule = {} if start is None else {"plain_before": 0}
+    images = JudgeImages(art, entities(), config.side, training.batch_size, SEED + (start is not None), **schedule)
     began = time.process_time()
-    judge = train_classifier(config, training, images.batch, work)
+    judge = train_classifier(config, training, images.batch, work, start)
     minutes = round((time.process_time() - began) / 60, 1)
     facts = {"training": asdict(training) | {"core minutes of the last run": minutes}} | report(judge, art)
+    if start is not None:
+        facts["training"]["started from"] = start.config.facts["training"]
     judge.save(out, facts)
     for group, shares in (
         facts["accuracy"] | facts["accuracy with relations"] | {"two": facts["two entities"]}

@@ -186,6 +186,11 @@ class TrainedClassifier:
         config = self.config.model_copy(update={"facts": facts})
         (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
 
+    def network(self) -> Classifier:
+        """Return a copy of the network, whose arrays a training may overwrite."""
+        network: Classifier = nnx.merge(self._graph, jax.tree.map(jnp.copy, self._state))
+        return network
+
     def logits(self, images: UInt8[np.ndarray, "images side side 3"]) -> Logits:
         """Return the logits of images of the network's side, as numpy arrays."""
         batches = []

@@ -32,7 +32,7 @@ class LabeledImages:
     entities: Int[np.ndarray, " batch"]
     """Indices into the configuration's entities."""
     scenes: Int[np.ndarray, " batch"]
-    """Indices into the configuration's scenes."""
+    """Indices into the configuration's scenes; negative for an image whose scene cannot be recognized."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,11 @@ class _State:
 
 
 def train_classifier(
-    config: ClassifierConfig, training: ClassifierTraining, batch: Callable[[int], LabeledImages], folder: Path
+    config: ClassifierConfig,
+    training: ClassifierTraining,
+    batch: Callable[[int], LabeledImages],
+    folder: Path,
+    start: TrainedClassifier | None = None,
 ) -> TrainedClassifier:
     """Train to the last step, from the state in `folder` if there is one.
 
@@ -74,12 +78,13 @@ def train_classifier(
         training: hyperparameters.
         batch: returns the batch of a step. It depends only on the step, so that a resumed run sees the same batches.
         folder: folder of the saved state, one file that is replaced atomically.
+        start: classifier of the same configuration whose weights the training starts from; None for random weights.
 
     Raises:
         ValueError: the state in `folder` is from another configuration, or damaged.
         FloatingPointError: the loss is not finite; the message names the step.
     """
-    network = Classifier(config, nnx.Rngs(0))
+    network = Classifier(config, nnx.Rngs(0)) if start is None else start.network()
     graph, parameters, statistics = nnx.graphdef(network), *(nnx.state(network, kind) for kind in _KINDS)
     optimizer = _optimizer(training)
     state = _State(jnp.zeros((), jnp.int32), parameters, statistics, optimizer.init(parameters))
@@ -95,10 +100,13 @@ def train_classifier(
             logits = network(labeled[0], training=True)
             smooth = optax.smooth_labels(jax.nn.one_hot(labeled[1], len(config.entities)), training.label_smoothing)
             entity = optax.softmax_cross_entropy(logits.entity, smooth).mean()
-            scene = optax.softmax_cross_entropy_with_integer_labels(logits.scene, labeled[2]).mean()
+            seen = labeled[2] >= 0
+            scenes = jnp.maximum(seen.sum(), 1)
+            of_scenes = optax.softmax_cross_entropy_with_integer_labels(logits.scene, jnp.maximum(labeled[2], 0))
+            scene = of_scenes.sum(where=seen) / scenes
             right = [
                 (logits.entity.argmax(-1) == labeled[1]).mean(),
-                (logits.scene.argmax(-1) == labeled[2]).mean(),
+                (logits.scene.argmax(-1) == labeled[2]).sum(where=seen) / scenes,
             ]
             loss = entity + training.scene_weight * scene
             return loss, (nnx.state(network, nnx.BatchStat), jnp.stack([loss, *right]))

@@ -20,6 +20,7 @@ class EntityJudge:
     - `entity`: whether the most probable entity is the item's; for two entities, whether each half of the image shows
       a different one of them.
     - `entity_probability`: probability of the item's entity; for two, the smaller one of both, each in its half.
+    - Both are NaN for items of more than two entities, which halves of an image cannot separate; `faithful` too.
     - `scene`: whether the most probable scene is the item's; NaN if the item names none.
     - `faithful`: whether the entity is right, and the scene if the item names one.
     - `one_of_two`: for two entities, whether the halves show only one of them; NaN for items of one entity, like the
@@ -39,7 +40,7 @@ class EntityJudge:
         """Return the scores of each image, by the names above.
 
         Raises:
-            ValueError: an item has no entity or more than two, or an entity or a scene that the classifier lacks.
+            ValueError: an item has no entity, or an entity or a scene that the classifier lacks.
         """
         targets = [self._target(item) for item in items]
         scene = np.array([self._scene(item) for item in items], np.int64)
@@ -63,12 +64,15 @@ class EntityJudge:
                 pair = of_halves[2 * number : 2 * number + 2]
                 for name, score in _two(pair, whole[row], targets[row]).items():
                     table[name][row] = score
+        for row, entities in enumerate(targets):
+            if len(entities) > 2:
+                table["entity"][row] = table["entity_probability"][row] = np.nan
         table["faithful"] = table["entity"] * np.where(np.isnan(table["scene"]), 1.0, table["scene"])
         return table
 
     def _target(self, item: Item) -> tuple[int, ...]:
-        if not 1 <= len(item.entities) <= 2:
-            raise ValueError(f"entities: item {item.key} must have one or two, got {len(item.entities)}")
+        if not item.entities:
+            raise ValueError(f"entities: item {item.key} must have at least one")
         for name in item.entities:
             if name not in self._entities:
                 raise ValueError(f"entities: {name!r} of item {item.key} is not an entity of this judge")

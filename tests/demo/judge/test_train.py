@@ -11,7 +11,7 @@ from reimagen_demo.art.icons import Art
 from reimagen_demo.art.images import ArtImages
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.judge import images as judge_images
-from reimagen_demo.judge.images import JudgeImages
+from reimagen_demo.judge.images import NO_SCENE, JudgeImages
 from reimagen_demo.judge.train import SHIPPED, accuracy, compose, configuration, measure, plain, related
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_evaluation.judges.classifier import TrainedClassifier
@@ -35,7 +35,8 @@ def test_a_batch_is_a_function_of_its_number(images: JudgeImages, monkeypatch: p
     np.testing.assert_array_equal(first.images, again.images)
     assert (first.images != other.images).any()
     assert set(first.entities) == set(range(len(KNOWN)))
-    assert set(first.scenes) <= set(range(len(SCENES)))
+    assert set(first.scenes) <= {NO_SCENE, *range(len(SCENES))}
+    assert (NO_SCENE in first.scenes) == (number > 0)  # close-ups come later than plain images
     assert all(np.ptp(image) > 20 for image in first.images)  # none is blank
 
 
