@@ -230,6 +230,35 @@ def rate(
 
 
 @app.command()
+def compare(
+    out: _Out,
+    first: Annotated[str, typer.Argument(help="Folder in OUT of the setting whose share is counted.")],
+    second: Annotated[str, typer.Argument(help="Folder in OUT of the setting that it is compared with.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of prompts, the first that both have drawn.")] = 100,
+    address: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8010",
+) -> None:
+    """Serve a page on which people choose between two settings' images of a prompt, without seeing which is which.
+
+    The pairs and the sides are in a different random order for each rater. The server writes every choice to
+    OUT/preferences.csv before the page shows the next pair.
+    """
+    with report_errors():
+        import uvicorn
+
+        from reimagen_common.http_hosts import HostGuard
+        from reimagen_evaluation.benches import items
+        from reimagen_evaluation.rating.pairs import PairSession, create_app, pairs, preference
+        from reimagen_evaluation.report.tables import format_estimate
+
+        host, port = read_address(address, "address")
+        to_compare = pairs(out, first, second, items.read(out / items.ITEMS), count)
+        typer.echo(f"{first} is preferred to {second}: {format_estimate(preference(out, first, second))}")
+        typer.echo(f"{len(to_compare):,} pairs to compare at http://{address}, until Ctrl-C")
+        page = HostGuard(create_app(PairSession(out, (first, second), to_compare)), allowed=hosts_of(address, None, ()))
+        uvicorn.run(page, host=host, port=port, log_level="warning")
+
+
+@app.command()
 def report(
     out: _Out,
     page: Annotated[Path, typer.Argument(help="Markdown file to write; images go to a folder of the same name.")],
