@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from reimagen_demo.report.prompts import TWO
+from reimagen_demo.report.prompts import GROUPS, TWO
 from reimagen_demo.report.sweep import ALONE, BM25, BOTH_WRONG, DENSE, ETAS, ONE_WRONG, PER_ENTITY, WITH
 from reimagen_evaluation.benches.item import Item
 from reimagen_evaluation.copies import NEAR_COPY
@@ -83,8 +83,7 @@ def claims(evidence: Evidence, distances: Sequence[Distance]) -> str:
 def _judge(evidence: Evidence) -> str:
     names = ("faithful", "entity", "scene")
     rates = {
-        group: [format_estimate(statistics.mean(evidence.judged(name, group))) for name in names]
-        for group in dict.fromkeys(item.group for item in evidence.items)
+        group: [format_estimate(statistics.mean(evidence.judged(name, group))) for name in names] for group in GROUPS
     }
     rows = [f"| {group} | {' | '.join(cells)} |" for group, cells in rates.items()]
     return "\n".join(
@@ -186,11 +185,9 @@ def _change(e: Evidence, label: str, name: str) -> Estimate | None:
 
 
 def _two(e: Evidence) -> Verdict:
-    both = statistics.mean(e.values("two", PER_ENTITY, "entity", TWO))
+    both = statistics.mean(e.values("two", PER_ENTITY, "close-up entity", TWO))
     blended = _rate(e, "two", PER_ENTITY, "blended")
-    met = None if both is None else both.value >= 0.5
-    true = format_estimate(statistics.mean(e.judged("entity", TWO)))
-    return f"both: {format_estimate(both)}; blended: {blended}; true images: {true}", met
+    return f"both: {format_estimate(both)}; blended: {blended}", None if both is None else both.value >= 0.5
 
 
 def _detail(e: Evidence) -> Verdict:

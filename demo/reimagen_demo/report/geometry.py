@@ -26,7 +26,7 @@ from reimagen_demo.data.compositions import Place, Size, Thing, Turn, draw_compo
 from reimagen_demo.data.placing import Placement
 from reimagen_demo.report.prompts import ATTRIBUTES, DISTINCT
 from reimagen_evaluation.judges.judge import Pixels
-from reimagen_evaluation.registration import Cutout, Pose, distinctness, register
+from reimagen_evaluation.registration import Cutout, Pose, Registration, distinctness, register
 
 CUTOUT_SIDE: Final = 192
 """Longest edge in pixels of the drawings that are registered."""
@@ -59,7 +59,7 @@ def obeyed(thing: Thing, pose: Pose) -> dict[str, bool]:
     """Return whether a pose obeys each attribute that is stated of a thing."""
     found = {}
     if thing.place:
-        found["place"] = _is_there(thing.place, pose)
+        found["place"] = is_there(thing.place, pose)
     if thing.size:
         lowest, highest = OBEYED_SIZES[thing.size]
         found["size"] = lowest <= pose.size <= highest
@@ -71,7 +71,8 @@ def obeyed(thing: Thing, pose: Pose) -> dict[str, bool]:
     return found
 
 
-def _is_there(place: Place, pose: Pose) -> bool:
+def is_there(place: Place, pose: Pose) -> bool:
+    """Return whether a pose is at a stated place."""
     if place == "center":
         return abs(pose.x - 0.5) <= ASIDE and abs(pose.y - 0.5) <= ASIDE
     aside = {"left": 0.5 - pose.x, "right": pose.x - 0.5, "top": 0.5 - pose.y, "bottom": pose.y - 0.5}
@@ -90,7 +91,11 @@ def same(pose: Pose, other: Pose) -> dict[str, bool]:
 
 def scores_of(thing: Thing, cutouts: Sequence[Cutout], image: Pixels) -> dict[str, float]:
     """Return the scores of an image of one thing; NaN for attributes that its prompt does not state."""
-    found = register(cutouts, image)
+    return pose_scores(thing, register(cutouts, image))
+
+
+def pose_scores(thing: Thing, found: Registration | None) -> dict[str, float]:
+    """Return the scores of a thing that was registered in an image; see `scores_of`."""
     match = 0.0 if found is None else found.score
     pose = found.pose if found is not None and match >= FOUND else None
     right = {name: pose is not None and is_right for name, is_right in obeyed(thing, pose or OWN).items()}
@@ -119,10 +124,6 @@ class CutOuts:
         shown = {path.name for path in references}
         drawings = self._by_style(entity).values()
         return [cutout for name, cutout in drawings if name in shown] or [cutout for _, cutout in drawings]
-
-    def measure(self, thing: Thing, image: Pixels, references: Sequence[Path]) -> dict[str, float]:
-        """Return the scores of an image that was grounded on these files, which are named by their contents' hashes."""
-        return scores_of(thing, self.among(thing.entity, references), image)
 
     def _all(self, entity: Entity) -> dict[str, tuple[str, Cutout]]:
         """Return the drawing in each style, with the name under which evaluations store the base's image."""

@@ -16,9 +16,16 @@ GROUPS: Final = ("frequent", "infrequent", "held-out")
 TWO: Final = "two entities"
 GEOMETRY: Final = "stated geometry"
 VARIETY: Final = "variety"
-MAIN, VARIED, LARGE = 400, 100, 40
+THREE: Final = "three entities"
+UNSEEN: Final = "unseen words"
+PALE_THINGS, THIN_THINGS, TINY_THINGS = FAINT = ("pale", "thin", "tiny")
+CLOSE_UP: Final = (GEOMETRY, TWO, THREE, *FAINT)
+"""Groups whose things are registered, and recognized in close-ups."""
+MAIN, VARIED, LARGE = 200, 60, 40
 """Number of prompts of each group in the main table, in the other tables, and at 1024 pixels."""
-OF_EACH_KIND: Final = 14
+SEVERAL, FAINT_COUNT = 60, 36
+"""Number of prompts of two entities, and of three; number of each kind of faint things."""
+OF_EACH_KIND: Final = 10
 """Number of prompts that state each combination of place, size, mirroring and turn."""
 SEEDS, SEEDED = 8, 20
 """Number of images of each prompt whose variety is measured, and number of these prompts."""
@@ -37,6 +44,23 @@ DISTINCT: Final = (
 # fmt: on
 """Held-out entities that look different, in every style, when they are mirrored or turned, according to
 `python -m reimagen_demo.report.geometry --distinct`; for the others this cannot be recognized."""
+
+# fmt: off
+PALE: Final = (
+    "dove", "daisy", "ram", "dumpling", "martial arts uniform", "spiral seashell", "alembic", "saxophone", "cow face",
+    "panda", "oyster", "ringed planet", "petri dish", "trumpet",
+)
+# fmt: on
+"""Held-out entities whose mean lightness is at least 160 of 255 in every style, according to
+`python -m reimagen_demo.report.faint`."""
+# fmt: off
+THIN: Final = (
+    "DNA helix", "telescope", "old key", "flute", "clamp", "trumpet", "microscope", "saxophone", "coral", "shrimp",
+    "maracas",
+)
+# fmt: on
+"""Held-out entities that are nowhere thicker than 0.39 of their longest edge, in any style, according to the same
+command."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +81,53 @@ def prompts() -> list[Prompt]:
         for number in range(MAIN):
             composition = Composition.plain(pool[number % len(pool)], rng.choice(SCENES))
             prompt_list.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
-    rng = Random(f"results/{TWO}")
-    while len(prompt_list) < len(GROUPS) * MAIN + VARIED:
-        composition = draw_composition(rng, "all", plain=False)
-        if len(composition.entities) == 2 and not (composition.time or composition.weather):
-            prompt_list.append(_prompt(rng, f"two.{len(prompt_list) - len(GROUPS) * MAIN:03d}", composition, TWO))
-    return prompt_list + geometry_prompts() + variety_prompts()
+    return (
+        prompt_list
+        + several_prompts(TWO, 2)
+        + several_prompts(THREE, 3)
+        + unseen_prompts()
+        + faint_prompts()
+        + geometry_prompts()
+        + variety_prompts()
+    )
+
+
+def several_prompts(name: str, number: int) -> list[Prompt]:
+    """Return prompts of several different held-out things, without a time of day or weather."""
+    rng, prompt_list = Random(f"results/{name}"), list[Prompt]()
+    while len(prompt_list) < SEVERAL:
+        composition = draw_composition(rng, "held-out", plain=False)
+        one_each = all(thing.count == 1 for thing in composition.things)
+        if len(composition.things) == number and one_each and not (composition.time or composition.weather):
+            prompt_list.append(_prompt(rng, f"{name.split()[0]}.{len(prompt_list):03d}", composition, name))
+    return prompt_list
+
+
+def unseen_prompts() -> list[Prompt]:
+    """Return prompts of held-out things that name their scenes by words that training never uses."""
+    rng = Random(f"results/{UNSEEN}")
+    pool = [entity for entity in entities() if group(entity) == "held-out"]
+    compositions = [Composition.plain(rng.choice(pool), SCENES[number % len(SCENES)]) for number in range(VARIED)]
+    rng.shuffle(compositions)
+    return [
+        _prompt(rng, f"unseen.{number:03d}", composition, UNSEEN, unseen=True)
+        for number, composition in enumerate(compositions)
+    ]
+
+
+def faint_prompts() -> list[Prompt]:
+    """Return prompts of pale and of thin things, and of things that are stated to be tiny; all are held out."""
+    known = {entity.name: entity for entity in entities()}
+    pools = {PALE_THINGS: PALE, THIN_THINGS: THIN, TINY_THINGS: DISTINCT}
+    prompt_list = []
+    for name, names in pools.items():
+        rng = Random(f"results/{name}")
+        shuffled = rng.sample(names, len(names))
+        for number in range(FAINT_COUNT):
+            thing = Thing(known[shuffled[number % len(names)]], size="tiny" if name == TINY_THINGS else None)
+            composition = Composition((thing,), rng.choice(FIRST_SCENES))
+            prompt_list.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
+    return prompt_list
 
 
 def geometry_prompts() -> list[Prompt]:
@@ -110,7 +175,8 @@ def _thing(rng: Random, entity: Entity, kind: tuple[str, ...]) -> Thing:
             return thing
 
 
-def _prompt(rng: Random, key: str, composition: Composition, name: str) -> Prompt:
+def _prompt(rng: Random, key: str, composition: Composition, name: str, *, unseen: bool = False) -> Prompt:
     shown: tuple[Entity, ...] = composition.entities
     names = tuple(entity.name for entity in shown)
-    return Prompt(Item(key, prompt_of(rng, composition), names, composition.scene.phrase, name), composition)
+    prompt = prompt_of(rng, composition, unseen=unseen)
+    return Prompt(Item(key, prompt, names, composition.scene.phrase, name), composition)

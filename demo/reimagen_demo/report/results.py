@@ -24,9 +24,10 @@ from reimagen_demo.art.icons import STYLES, Art, Style
 from reimagen_demo.art.images import ArtImages, PairImages
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.judge.train import SHIPPED as SHIPPED_JUDGE
-from reimagen_demo.report import compared_bases
+from reimagen_demo.report import compared_bases, detail, recognized, tables
 from reimagen_demo.report import shown as results_shown
 from reimagen_demo.report.claims import Distance, Evidence, claims
+from reimagen_demo.report.detail import SUPER_RESOLUTION
 from reimagen_demo.report.prompts import GEOMETRY, GROUPS, Prompt, prompts
 from reimagen_demo.report.shown import REFERENCE_USE
 from reimagen_demo.report.sweep import BEFORE, BY_MEANING, IN_DOMAIN, NOW, OUT_OF_DOMAIN, SIZE, sweep
@@ -45,6 +46,7 @@ from reimagen_evaluation.judges.judge import Pixels, Scores
 from reimagen_evaluation.reference_use import ReferenceUse
 from reimagen_evaluation.report import page, scores, sheets
 from reimagen_evaluation.runs import DRAWN
+from reimagen_evaluation.super_resolution import Enlarged
 from reimagen_evaluation.sweep import Sweep
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.jax_setup import keep_compiled
@@ -58,6 +60,8 @@ GALLERY_COLUMNS, GALLERY_CELL = 8, 192
 READERS: Final = (
     "For readers who ask how much retrieval helps: the paper's claims, measured on the demonstration's weights."
 )
+FLOOR: Final = "true images"
+"""Label of the distance between true images."""
 CALIBRATED: Final = 100
 """Number of true images on which the measure of near copies is tested."""
 
@@ -90,7 +94,10 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder of the demonstration's build.")] = Path("build/demo"),
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only section to measure: geometry, variety, {REFERENCE_USE}, main ...; repeatable."),
+        typer.Option(
+            help=f"Only section to measure: geometry, variety, {REFERENCE_USE}, {SUPER_RESOLUTION}, main ...; "
+            "repeatable."
+        ),
     ] = None,
     prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Most prompts per row, for a trial.")] = None,
 ) -> None:
@@ -127,17 +134,31 @@ def _run(
     keep_compiled(work / "compiled")
     art = Art(work)
     art.install()
+    clock = Clock()
+    cascades = ({BEFORE: before} if before else {}) | {NOW: weights}
     losses: Mapping[str, Sequence[ReferenceUse]] = {}
     if not only or REFERENCE_USE in only:
-        cascades = ({BEFORE: before} if before else {}) | {NOW: weights}
         stating = [prompt for prompt in all_prompts if prompt.item.group == GEOMETRY]
         losses = results_shown.measured_losses(cascades, out, stating, art, most)
+        clock.lap(REFERENCE_USE)
+    enlarged: Mapping[int, Mapping[str, Enlarged]] = {}
+    if not only or SUPER_RESOLUTION in only:
+        held_out = [prompt for prompt in all_prompts if prompt.item.group == GROUPS[-1]]
+        enlarged = detail.measured_super_resolution(cascades, out, held_out, art, most)
+        clock.lap(SUPER_RESOLUTION)
     if drawn.axes:
-        _draw_and_score(drawn, items, out, work, classifier)
-        results_shown.score_geometry(out, drawn, all_prompts, art)
-    console.print(f"drawn and scored {time.monotonic() - began:.0f} s after the start")
+        _draw_and_score(drawn, items, out, work, classifier, clock)
+        recognized.score_close_ups(out, drawn, all_prompts, art, classifier)
+        clock.lap("registration and close-ups")
     shown = results_shown.measure(out, drawn, all_prompts, art, classifier, losses)
-    parts = [READERS, results_shown.table(shown)]
+    details = detail.measure(out, drawn, all_prompts, art, enlarged)
+    clock.lap("true images")
+    if "geometry" in drawn.axes:
+        asked = {item.key for item in drawn.axes["geometry"].items(items)}
+        side = next(iter(drawn.settings("geometry").values())).size
+        results_shown.write_true(out, [prompt for prompt in all_prompts if prompt.item.key in asked], art, side)
+    rows = [*results_shown.rows(shown), *detail.rows(details), *results_shown.preference_rows(out, drawn)]
+    parts = [READERS, tables.table(rows)]
     if losses:
         parts += ["Denoising losses of true images whose objects are elsewhere than in their references:"]
         parts += [results_shown.loss_table(losses)]
@@ -147,6 +168,7 @@ def _run(
         measured = distances(evidence, classifier, out)
         notes["base"] = distance_table(measured)
         parts.insert(1, claims(evidence, measured))
+        clock.lap("true images of all prompts, and distances")
     preface = "\n\n".join(part for part in parts if part)
     if drawn.axes:
         page.write(drawn, items, out, page_file, preface=preface, notes=notes)
@@ -154,7 +176,28 @@ def _run(
         page_file.write_text(f"# {drawn.title}\n\n{preface}\n", encoding="utf-8")
     if "large" in drawn.axes:
         gallery(drawn, out, page_file.with_suffix("") / "gallery.webp")
+    clock.lap("page")
+    console.print(clock.table())
     console.print(f"{page_file} is written, {time.monotonic() - began:.0f} s after the start")
+
+
+class Clock:
+    """The time that each part of a run took."""
+
+    def __init__(self) -> None:
+        """Start it."""
+        self._last = time.monotonic()
+        self._laps: list[tuple[str, float]] = []
+
+    def lap(self, name: str) -> None:
+        """Note the time since the last call."""
+        now = time.monotonic()
+        self._laps.append((name, now - self._last))
+        self._last = now
+
+    def table(self) -> str:
+        """Return the parts and their seconds, one a line."""
+        return "\n".join(f"{seconds:8.0f} s  {name}" for name, seconds in self._laps)
 
 
 def _restricted(whole: Sweep, only: Sequence[str]) -> Sweep:
@@ -163,22 +206,27 @@ def _restricted(whole: Sweep, only: Sequence[str]) -> Sweep:
     Raises:
         ValueError: there is no such section.
     """
-    known = (*whole.axes, REFERENCE_USE)
+    known = (*whole.axes, REFERENCE_USE, SUPER_RESOLUTION)
     for name in only:
         if name not in known:
             raise ValueError(f"only: {name!r} is not a section; sections are {', '.join(known)}")
     return whole.model_copy(update={"axes": {name: axis for name, axis in whole.axes.items() if name in only}})
 
 
-def _draw_and_score(drawn: Sweep, items: Sequence[Item], out: Path, work: Path, classifier: TrainedClassifier) -> None:
+def _draw_and_score(
+    drawn: Sweep, items: Sequence[Item], out: Path, work: Path, classifier: TrainedClassifier, clock: Clock
+) -> None:
     with retrievers(work, _named_bases(drawn)) as connections:
+        clock.lap("knowledge bases")
         sweeps.draw(drawn, items, out, grounding=Grounding(items, connections), batch_size=BATCH)
+    clock.lap("drawing")
     judge = EntityJudge(classifier)
     scoring.score_copies(out, drawn, items)
     scoring.score(out, drawn, items, {"judge": judge})
     if "large" in drawn.axes:
         folders = [drawn.folder(setting) for setting in drawn.settings("large").values()]
         scoring.score(out, drawn, items, {"crop": CropJudge(judge)}, folders)
+    clock.lap("judging")
 
 
 def _named_bases(drawn: Sweep) -> set[str]:
@@ -239,6 +287,8 @@ def measure_true(all_prompts: Sequence[Prompt], drawn: Sweep, classifier: Traine
 def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> list[Distance]:
     """Measure the Fréchet distances to true images in the judge's features, by knowledge base; write them as CSV too.
 
+    The last one is that of as many true images to the others, which no generator can go below.
+
     The interval is that of a normal distribution with the bootstrap's deviation, over the drawn images.
     """
     true = moments([classifier.features(evidence.true_of(GROUPS))])
@@ -255,8 +305,22 @@ def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> l
         ]
         value, half = frechet_distance(moments([features]), true), 1.96 * float(np.std(resampled, ddof=1))
         measured.append(Distance(label, len(features), value, value - half, value + half))
+    if measured:
+        measured.append(_floor(evidence, classifier, measured[0].images))
     records.write(out / "distances-judge.csv", (asdict(row) for row in measured))
     return measured
+
+
+def _floor(evidence: Evidence, classifier: TrainedClassifier, images: int) -> Distance:
+    """Return the distance that as many true images have to the other true images, over random choices of them."""
+    features = classifier.features(evidence.true_of(GROUPS))
+    rng, found = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        order = rng.permutation(len(features))
+        count = min(images, len(features) // 2)
+        found.append(frechet_distance(moments([features[order[:count]]]), moments([features[order[count:]]])))
+    low, high = np.percentile(found, (2.5, 97.5))
+    return Distance(FLOOR, min(images, len(features) // 2), float(np.mean(found)), float(low), float(high))
 
 
 def distance_table(measured: Sequence[Distance]) -> str:
