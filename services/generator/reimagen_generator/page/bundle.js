@@ -1,5 +1,5 @@
 // Written from app.js and the modules that it imports by `python -m tools.page`. Edit those instead.
-// Their digest: a87245b7dc1008abba27647a837a44ea5c3aab823acfe6458c0cbb4b86e2181f
+// Their digest: 6f485b799e3b4210bb7380e8c6d3c20c2f32b1991df8cf53ff23f4111afdc114
 // vendor/htm-preact.js
 var e;
 var n;
@@ -435,6 +435,48 @@ var notifyError = (error) => notify(error instanceof Error ? error.message : Str
 var dismiss = (id) => notices.set(({ shown }) => ({ shown: shown.filter((one) => one.id !== id) }));
 var announce = (spoken) => notices.set({ spoken });
 
+// data/images.js
+var LONGEST_SIDE = 1024;
+var JPEG_QUALITY = 0.92;
+var READABLE = "PNG, JPEG, WebP, GIF or AVIF";
+async function prepareImage(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw new Error(`This file is not an image that the browser can read. Use ${READABLE}.`);
+  }
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  const type = file.type === "image/jpeg" ? "image/jpeg" : "image/png";
+  return new Promise(
+    (resolve, reject) => canvas.toBlob((blob) => blob ? resolve(blob) : reject(new Error("The image is too large.")), type, JPEG_QUALITY)
+  );
+}
+function toBase64(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(String(reader.result).split(",", 2)[1]);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}
+var fromBase64 = (base64, type) => new Blob([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], { type });
+var imagesIn = (transfer) => [...transfer?.files ?? []].filter((file) => file.type.startsWith("image/"));
+function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 6e4);
+}
+
 // data/preferences.js
 var PREFIX = "reimagen.";
 function read(storage, name) {
@@ -556,6 +598,10 @@ var cancelJob = (id) => sendForJson(`v1/jobs/${encodeURIComponent(id)}`, { metho
 var queuedJobs = async () => (await sendForJson("v1/jobs?status=queued&limit=100")).data;
 var readJobImage = async (id) => (await send(`v1/jobs/${encodeURIComponent(id)}/images/0`)).blob();
 var jobEventsPath = (id) => `v1/jobs/${encodeURIComponent(id)}/events`;
+async function cutOut(reference2) {
+  const { b64_json: base64, warning = "" } = await sendForJson("v1/images/cut-outs", { json: reference2 });
+  return { image: base64 ? fromBase64(base64, "image/png") : null, warning };
+}
 function verify(file) {
   const form = new FormData();
   form.append("image", file, "image");
@@ -602,47 +648,6 @@ function snapshot() {
 }
 var restore = ({ prompt, settings, neighbors, chosen }) => composer.set({ prompt, neighbors, chosen, settings: { ...DEFAULTS, ...settings }, found: NOT_SEARCHED, problem: null });
 
-// data/images.js
-var LONGEST_SIDE = 1024;
-var JPEG_QUALITY = 0.92;
-var READABLE = "PNG, JPEG, WebP, GIF or AVIF";
-async function prepareImage(file) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    throw new Error(`This file is not an image that the browser can read. Use ${READABLE}.`);
-  }
-  const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  const type = file.type === "image/jpeg" ? "image/jpeg" : "image/png";
-  return new Promise(
-    (resolve, reject) => canvas.toBlob((blob) => blob ? resolve(blob) : reject(new Error("The image is too large.")), type, JPEG_QUALITY)
-  );
-}
-function toBase64(blob) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(String(reader.result).split(",", 2)[1]);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
-}
-var imagesIn = (transfer) => [...transfer?.files ?? []].filter((file) => file.type.startsWith("image/"));
-function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 6e4);
-}
-
 // model/request.js
 var PREVIEWS = 3;
 async function buildRequest({ prompt, settings, neighbors, chosen }) {
@@ -673,9 +678,10 @@ async function grounding({ settings, neighbors, chosen }) {
   const k2 = settings.k === 0 || chosen ? 0 : settings.k;
   return { retrieval: { k: k2, ...settings.perEntity && { per_entity: true }, explain: true } };
 }
-async function reference({ weight, ...neighbor }) {
-  if (neighbor.kind === "pair") return { pair_id: neighbor.id, weight };
-  return { image: await toBase64(neighbor.image), caption: neighbor.caption, weight };
+async function reference({ weight, cutOut: cutOut2, ...neighbor }) {
+  const used = { weight, ...cutOut2 && { cut_out: true } };
+  if (neighbor.kind === "pair") return { pair_id: neighbor.id, ...used };
+  return { image: await toBase64(neighbor.image), caption: neighbor.caption, ...used };
 }
 function settingsOf(request) {
   const { guidance = {}, retrieval = {} } = request;
@@ -872,6 +878,7 @@ function ago(milliseconds) {
   if (minutes < 24 * 60) return `${plural(Math.round(minutes / 60), "hour")} ago`;
   return new Date(milliseconds).toLocaleDateString(void 0, { dateStyle: "medium" });
 }
+var sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 // model/neighbors.js
 var PAUSE = 250;
@@ -963,6 +970,23 @@ function moveNeighbor(key, by) {
   });
 }
 var changeNeighbor = (key, change2) => choose((all) => all.map((one) => one.key === key ? { ...one, ...change2 } : one));
+async function toggleCutOut(neighbor) {
+  const { key } = neighbor;
+  if (neighbor.cutOut) return changeNeighbor(key, { cutOut: null });
+  const cutting = { image: null, warning: "" };
+  changeNeighbor(key, { cutOut: cutting });
+  const isStale = () => composer.get().neighbors.find((one) => one.key === key)?.cutOut !== cutting;
+  try {
+    const found = await cutOut(await reference(neighbor));
+    if (isStale()) return;
+    changeNeighbor(key, { cutOut: found });
+    announce(found.warning || "The object is cut out.");
+  } catch (error) {
+    if (isStale()) return;
+    changeNeighbor(key, { cutOut: null });
+    notifyError(error);
+  }
+}
 function usePair(pair) {
   const added = pairNeighbor(pair);
   choose((all) => withinLimit([...all.filter((one) => one.key !== added.key), added]));
@@ -990,7 +1014,7 @@ async function useOwnImage(file, replaced = null) {
   }
 }
 async function addToKnowledgeBase(own, { caption, source, license }) {
-  const id = await addPair({ image: own.image, caption, source, license });
+  const id = await addPair({ image: own.cutOut?.image ?? own.image, caption, source, license });
   const pair = pairNeighbor({ id, caption, source, license, weight: own.weight });
   choose((all) => all.map((one) => one.key === own.key ? pair : one));
   announce("The image is in the knowledge base.");
@@ -1185,6 +1209,7 @@ var PATHS = {
   left: "M14 6l-6 6 6 6",
   refresh: "M20 11a8 8 0 1 0-2.5 6.5M20 5v6h-6",
   right: "M10 6l6 6-6 6",
+  scissors: "M6 9a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM6 21a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM20 4L8.1 15.9M14.5 14.5L20 20M8.1 8.1L12 12",
   settings: "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
   swap: "M4 8h14l-3-3M20 16H6l3 3",
   theme: "M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18",
@@ -1288,7 +1313,7 @@ var LICENSES = ["CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0", "pr
 function AddPairDialog({ own = null, onClose, onAdded }) {
   const [image, setImage] = G(
     /** @type {Blob | null} */
-    own?.image ?? null
+    own?.cutOut?.image ?? own?.image ?? null
   );
   const [problem, setProblem] = G("");
   const [isSending, setSending] = G(false);
@@ -1346,8 +1371,9 @@ var MOVED = "application/x-reimagen-neighbor";
 function NeighborCard({ neighbor, number, count: count2 }) {
   const [isAdding, setAdding] = G(false);
   const [isTarget, setTarget] = G(false);
-  const { key, caption } = neighbor;
+  const { key, caption, cutOut: cutOut2 } = neighbor;
   const isOwn = neighbor.kind === "own";
+  const isCutting = cutOut2 && !cutOut2.image && !cutOut2.warning;
   const name = caption || `image ${number}`;
   const dragStart = (event) => {
     event.dataTransfer.setData(MOVED, key);
@@ -1371,7 +1397,7 @@ function NeighborCard({ neighbor, number, count: count2 }) {
   return fe`<li class="neighbor ${isTarget ? "target" : ""}" draggable=${count2 > 1} onDragStart=${dragStart}
     onDragOver=${dragOver} onDragLeave=${() => setTarget(false)} onDrop=${drop}>
     <div class="neighbor-image">
-      ${isOwn ? fe`<${BlobImage} blob=${neighbor.image} alt=${name} />` : fe`<${PairImage} id=${neighbor.id} alt=${name} />`}
+      ${cutOut2?.image ? fe`<${BlobImage} blob=${cutOut2.image} alt=${`${name}, cut out`} />` : isOwn ? fe`<${BlobImage} blob=${neighbor.image} alt=${name} />` : fe`<${PairImage} id=${neighbor.id} alt=${name} />`}
       <span class="rank" aria-hidden="true">${number}</span>
       <${IconButton} icon="close" label=${`Remove ${name}`} onClick=${() => removeNeighbor(key)} />
     </div>
@@ -1385,7 +1411,12 @@ function NeighborCard({ neighbor, number, count: count2 }) {
       <label class="weight">Weight <span class="value" aria-hidden="true">${neighbor.weight.toFixed(1)}</span>
         <input type="range" min="0" max="3" step="0.1" value=${neighbor.weight}
           onInput=${(event) => changeNeighbor(key, { weight: Number(event.target.value) })} /></label>
+      ${cutOut2?.warning && fe`<span class="hint" role="status">${sentence(cutOut2.warning)}</span>`}
       <div class="neighbor-actions">
+        <button type="button" class="text-button cut-out" aria-pressed=${Boolean(cutOut2)} onClick=${() => toggleCutOut(neighbor)}
+          title="Use the object of the image without its background" aria-label=${`Cut ${name} out`}>
+          <${Icon} name="scissors" />${isCutting ? "Cutting…" : "Cut out"}
+        </button>
         ${count2 > 1 && fe`<${IconButton} icon="left" label=${`Move ${name} to the front`} disabled=${number === 1}
             onClick=${() => moveNeighbor(key, -1)} />
           <${IconButton} icon="right" label=${`Move ${name} to the back`} disabled=${number === count2}
@@ -1492,7 +1523,6 @@ function Missing({ found, chosen, prompt, count: count2 }) {
   return null;
 }
 var why = ({ reason, nearest, lacking = [] }) => lacking.length > 0 && nearest ? `Nothing in the knowledge base shows “${lacking.join("”, “")}”. The nearest caption is “${nearest}”.` : sentence(reason);
-var sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 // model/stages.js
 var OF_ALL = { strategy: "strategy", text_weight: "textWeight", neighbor_weight: "neighborWeight", interleave_ratio: "eta" };
@@ -1900,9 +1930,10 @@ async function fromFile(file) {
     origin: `Drawn by ${cascade}.`
   };
 }
-async function stillThere({ id, weight }) {
+async function stillThere({ id, weight, cut_out: isCutOut }) {
   try {
-    return pairNeighbor({ ...await readPair(id), weight });
+    const neighbor = pairNeighbor({ ...await readPair(id), weight });
+    return isCutOut ? { ...neighbor, cutOut: await cutOut({ pair_id: id }) } : neighbor;
   } catch {
     return null;
   }
@@ -2342,10 +2373,12 @@ function Grounding({ group }) {
       ${grounded.neighbors.map((neighbor, index) => {
     const chosen = grounded.taken.chosen ? grounded.taken.neighbors[index] : null;
     const id = neighbor.id ?? chosen?.id;
+    const cut = neighbor.cut_out && chosen?.cutOut?.image;
     return fe`<li key=${id ?? index}>
-          ${id ? fe`<${PairImage} id=${id} />` : fe`<${BlobImage} blob=${(chosen ?? own[index])?.image} />`}
+          ${cut ? fe`<${BlobImage} blob=${cut} />` : id ? fe`<${PairImage} id=${id} />` : fe`<${BlobImage} blob=${(chosen ?? own[index])?.image} />`}
           <div><strong>${neighbor.caption}</strong>
-            <span class="hint">${id ? fe`<${Source} source=${neighbor.source ?? chosen?.source} /> · ${(neighbor.license ?? chosen?.license) || "unknown license"}` : "your image"}</span></div>
+            <span class="hint">${id ? fe`<${Source} source=${neighbor.source ?? chosen?.source} /> · ${(neighbor.license ?? chosen?.license) || "unknown license"}` : "your image"}${neighbor.cut_out && ", cut out"}</span>
+            ${neighbor.warning && fe`<span class="hint">${sentence(neighbor.warning)}</span>`}</div>
         </li>`;
   })}
     </ul>
