@@ -72,6 +72,8 @@ class JobFailed(ReimagenError):
     """The job that was waited for failed or was cancelled."""
 
 
+BAD_GATEWAY: Final = 502
+"""What a load balancer answers if the connection to the service broke: the service may have handled the request."""
 _BY_STATUS: Final[Mapping[int, type[ReimagenError]]] = {
     401: Unauthenticated,
     403: PermissionDenied,
@@ -79,6 +81,7 @@ _BY_STATUS: Final[Mapping[int, type[ReimagenError]]] = {
     408: DeadlineExceeded,
     409: Conflict,
     429: Overloaded,
+    BAD_GATEWAY: Unavailable,
     503: Unavailable,
     504: DeadlineExceeded,
 }

@@ -9,6 +9,7 @@ from typing import Final
 import httpx
 
 from reimagen_client.errors import (
+    BAD_GATEWAY,
     Conflict,
     DeadlineExceeded,
     InvalidRequest,
@@ -60,9 +61,9 @@ class Attempts:
         broken, self._broken = self._broken, self._broken or _was_sent(error)
         # After a broken connection, the first request of the same key can still be handled.
         again = broken and isinstance(error, Conflict) and self._keyed
-        overloaded = isinstance(error, Overloaded | Unavailable) and error.status is not None
-        unsent = isinstance(error, Unavailable) and error.status is None
-        may_repeat = overloaded or again or (unsent and (self._repeatable or not _was_sent(error)))
+        unanswered = isinstance(error, Unavailable) and error.status in (None, BAD_GATEWAY)
+        overloaded = isinstance(error, Overloaded | Unavailable) and not unanswered
+        may_repeat = overloaded or again or (unanswered and (self._repeatable or not _was_sent(error)))
         if not may_repeat or self._number >= self._policy.retries:
             raise error
         # Randomness keeps clients apart that were refused at the same time.
@@ -76,8 +77,8 @@ class Attempts:
 
 
 def _was_sent(error: ReimagenError) -> bool:
-    """Whether a request may have reached the service although no answer arrived."""
-    return error.status is None and not isinstance(error.__cause__, _NOT_SENT)
+    """Whether a request may have reached the service although no answer of it arrived."""
+    return error.status == BAD_GATEWAY or (error.status is None and not isinstance(error.__cause__, _NOT_SENT))
 
 
 def from_transport(error: httpx.HTTPError | httpx.StreamError, base_url: str) -> ReimagenError:

@@ -62,9 +62,10 @@ def draw(request: pytest.FixtureRequest) -> Generate:
         answer(429, BUSY, Retry_After=formatdate(0, usegmt=True)),
         answer(429, BUSY, Retry_After="soon"),
         answer(503, {}),
+        answer(502, "<h1>Bad gateway</h1>"),
         broken,
     ],
-    ids=["seconds", "date", "unreadable", "unavailable", "broken"],
+    ids=["seconds", "date", "unreadable", "unavailable", "gateway", "broken"],
 )
 def test_a_request_is_sent_again_with_the_same_key(failing: Failing, draw: Generate, failure: Answer) -> None:
     failing.answers = [failure, failure, answer(200, DRAWN)]
@@ -74,8 +75,9 @@ def test_a_request_is_sent_again_with_the_same_key(failing: Failing, draw: Gener
     assert len(set(keys)) == 1
 
 
-def test_a_conflict_after_a_broken_connection_is_waited_out(failing: Failing, draw: Generate) -> None:
-    failing.answers = [broken, answer(409, {"detail": "still drawn"}), answer(200, DRAWN)]
+@pytest.mark.parametrize("failure", [broken, answer(502, {})], ids=["broken", "gateway"])
+def test_a_conflict_after_a_broken_connection_is_waited_out(failing: Failing, draw: Generate, failure: Answer) -> None:
+    failing.answers = [failure, answer(409, {"detail": "still drawn"}), answer(200, DRAWN)]
     assert draw(failing).images
 
 
@@ -137,7 +139,7 @@ def test_an_answer_that_is_none_is_reported(failing: Failing, draw: Generate, bo
 
 def test_an_error_page_is_quoted(failing: Failing, draw: Generate) -> None:
     failing.answers = [answer(502, "<h1>Bad gateway</h1>")]
-    with pytest.raises(ServerError, match="Bad gateway"):
+    with pytest.raises(Unavailable, match="Bad gateway"):
         draw(failing)
 
 
@@ -195,8 +197,9 @@ def test_a_stream_that_ends_early_is_an_error(
     assert len(failing.requests) == 1
 
 
-def test_a_stream_is_not_sent_again_once_it_may_have_begun(failing: Failing) -> None:
-    failing.answers = [broken, answer(200, sse(DONE))]
+@pytest.mark.parametrize("failure", [broken, answer(502, {})], ids=["broken", "gateway"])
+def test_a_stream_is_not_sent_again_once_it_may_have_begun(failing: Failing, failure: Answer) -> None:
+    failing.answers = [failure, answer(200, sse(DONE))]
     with Client(failing.url, retry=AT_ONCE) as client, pytest.raises(Unavailable):
         list(client.stream("a fox"))
     assert len(failing.requests) == 1
