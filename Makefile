@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan lint coverage bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan sbom lint coverage bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -61,6 +61,9 @@ parity: install $(VENV)/.reference ## compare the networks with diffusers and tr
 
 plan: install $(VENV)/.plan ## what the model takes on TPUs that are not there (PRESET=re-imagen PLAN='--topology v4:2x2x1')
 	@$(BIN)/reimagen-generator plan $(or $(PRESET),re-imagen) $(PLAN)
+
+sbom: install $(VENV)/.sbom ## list the Python packages of each image in build/sbom, as CycloneDX
+	@$(BIN)/python -m tools.sbom
 
 peer: install $(VENV)/.reference ## measure the networks beside diffusers' (installs Torch)
 	@$(BIN)/python -m benchmarks.peers.deepfloyd
@@ -123,6 +126,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch --no-emit-package torchvision -o requirements-reference.lock
 	@$(LOCK) --constraint requirements-reference.lock --group torch-cuda -o requirements-torch-cuda.lock
 	@$(LOCK) --constraint requirements.lock --group peers -o requirements-peers.lock
+	@$(LOCK) --constraint requirements.lock --group sbom -o requirements-sbom.lock
 	@sed -n 's/^plan = \["\(.*\)"\]$$/\1/p' services/generator/pyproject.toml | $(LOCK) - -o requirements-plan.lock
 
 clean: ## remove whatever make has made
@@ -159,6 +163,11 @@ $(VENV)/.reference: requirements-reference.lock requirements-torch-cpu.lock requ
 $(VENV)/.peers: requirements-peers.lock $(VENV)/.dependencies
 	@echo 'Installing what requirements-peers.lock names into $(VENV)'
 	@$(INSTALL) --require-hashes --requirement requirements-peers.lock
+	@touch $@
+
+$(VENV)/.sbom: requirements-sbom.lock $(VENV)/.dependencies
+	@echo 'Installing what requirements-sbom.lock names into $(VENV)'
+	@$(INSTALL) --require-hashes --requirement requirements-sbom.lock
 	@touch $@
 
 # Under terms of its own, and large: installed for planning alone.

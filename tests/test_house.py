@@ -131,7 +131,8 @@ def test_no_service_depends_on_torch() -> None:
 
 def test_the_notice_names_every_package() -> None:
     named = set((ROOT / "NOTICE").read_text().split())
-    assert {each.name for each in requirements(ROOT / "requirements.lock")} <= named
+    for lock in ("requirements.lock", "requirements-sbom.lock"):
+        assert {each.name for each in requirements(ROOT / lock)} <= named
 
 
 def tracked(*patterns: str) -> list[Path]:
