@@ -132,7 +132,9 @@ def describe(
 @app.command()
 def plan(
     preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
-    topology: Annotated[str, typer.Option(help="TPU slice: a chip and its sides.")] = "v4:2x2x1",
+    topology: Annotated[
+        str, typer.Option(help="TPU slice, a chip and its sides; or GPUs, such as h100:4.")
+    ] = "v4:2x2x1",
     batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 4,
     neighbors: Annotated[
         int | None, typer.Option(min=0, max=16, help="Neighbors of each image [default: the preset's].")

@@ -24,7 +24,7 @@ from reimagen_generator.planning.compiling import compiled_figures
 from reimagen_generator.planning.dump import dumped_figures
 from reimagen_generator.planning.roofline import Figures
 
-FIGURES = Figures(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+FIGURES = Figures(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 V4 = parse_topology("v4:2x2x1")
 
 

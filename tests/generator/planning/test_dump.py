@@ -43,6 +43,7 @@ def test_figures_equal_those_of_the_compiler(function: Any, donate: bool, tmp_pa
         temporaries=memory.temp_size_in_bytes,
         flops=cost["flops"],
         moved=cost["bytes accessed"],
+        unpadded=cost["bytes accessed"],
         exchanged=0.0,
         compile_seconds=0.0,
     )
@@ -62,6 +63,7 @@ def test_arrays_are_moved_in_whole_tiles(tmp_path: Path) -> None:
                     instruction.shape.layout.tiles.add(dimensions=sides)
         tiled = dumped_figures(hlo.SerializeToString(), 0.0)
         assert tiled.moved == 2 * bytes_an_array
+        assert tiled.unpadded == plain.moved
         assert tiled.flops == plain.flops
 
 

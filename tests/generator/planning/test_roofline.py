@@ -15,8 +15,8 @@ V4 = parse_topology("v4:2x2x1")
 
 
 def figures(**changed: float) -> Figures:
-    nothing = {"arguments": 0.0, "outputs": 0.0, "temporaries": 0.0, "flops": 0.0, "moved": 0.0, "exchanged": 0.0}
-    return Figures(**nothing | changed, compile_seconds=0.0)
+    names = ("arguments", "outputs", "temporaries", "flops", "moved", "unpadded", "exchanged", "compile_seconds")
+    return Figures(**dict.fromkeys(names, 0.0) | changed)
 
 
 def planned(part: str, runs: int, parameters: float, **changed: float) -> report.Planned:
@@ -53,11 +53,14 @@ def test_a_table_sums_all_runs() -> None:
         yield planned("text", 1, GIB, arguments=GIB, flops=27.5e12)
         yield planned("64", 256, 4 * GIB, arguments=4 * GIB, temporaries=GIB, flops=2.75e12, moved=1.2e9)
 
-    *_, first, second, total, _, verdict = report.drawing_table(programs(), V4)
+    *_, first, second, total, _, roofs, verdict = report.drawing_table(programs(), V4)
     assert first == "| text | step | 1.00 | 27.500 | 0.00 | 0.000 | compute | 1 | 0.10 | 0.20 | 0.33 |"
     assert second == "| 64 | step | 5.00 | 2.750 | 1.20 | 0.000 | compute | 256 | 2.56 | 5.12 | 8.53 |"
     assert total == "| all | | 6.00 | | | | | | 2.66 | 5.32 | 8.87 |"
-    assert verdict == "6.00 GiB per device fit in the 30.75 GiB of a chip; v4:2x2x1 has 4 chips."
+    assert roofs == (
+        "At peak rates, operations alone take 2.66 s, moving bytes alone 0.26 s, and exchanging them alone 0.00 s."
+    )
+    assert verdict == "6.00 GiB per device fit in the 30.75 GiB of a device; v4:2x2x1 has 4 devices."
 
 
 def test_a_program_that_does_not_fit_is_reported() -> None:
@@ -76,7 +79,42 @@ def test_a_topology_is_parsed() -> None:
     assert parse_topology("v4:4x4x4").chips == 64
 
 
-@pytest.mark.parametrize("text", ["v4", "h100:2x2", "v4:2x0x1", "v4:2", "v4:2x2x1x1", "v4:2x2x1 "])
+def test_a_chip_of_two_devices_has_twice_as_many() -> None:
+    ironwood = parse_topology("tpu7x:2x2x1")
+    assert (ironwood.chips, ironwood.devices, ironwood.links) == (4, 8, 2)
+    # The data sheet's figures are of a chip.
+    assert 2 * ironwood.chip.flops == 2307e12
+    assert 2 * ironwood.chip.bandwidth == 7.38e12
+    assert report.verdict(GIB, ironwood).endswith("tpu7x:2x2x1 has 8 devices on 4 chips.")
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("v5e:1x1", (1, 1, 1)),
+        ("v5e:2x4", (2, 4, 1)),
+        ("v6e:2x4", (2, 4, 1)),
+        ("v6e:4x4", (2, 2, 1)),
+        ("v4:2x2x4", (2, 2, 1)),
+        ("tpu7x:2x2x1", (2, 2, 1)),
+    ],
+)
+def test_a_slice_has_one_host_if_it_fits(text: str, host: tuple[int, int, int]) -> None:
+    assert parse_topology(text).host == host
+
+
+def test_gpus_are_compiled_for_as_many_devices_of_a_tpu() -> None:
+    one = figures(flops=989.5e12, moved=1e15, unpadded=6.7e12)
+    for count in (1, 2, 4, 8):
+        gpus = parse_topology(f"h100:{count}")
+        assert gpus.compiled.name.startswith("v5p:")
+        assert gpus.compiled.devices == gpus.devices == count
+        # Without the unused parts of tiles, which GPUs do not have.
+        assert seconds_by_roof(one, gpus) == pytest.approx({"compute": 1.0, "memory": 2.0, "exchange": 0.0})
+    assert V4.compiled is V4
+
+
+@pytest.mark.parametrize("text", ["v4", "a100:4", "h100:2x2", "h100:3", "v4:2x0x1", "v4:2", "v4:2x2x1x1", "v4:2x2x1 "])
 def test_other_topologies_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^topology: must be a chip and a slice's sides, such as v4:2x2x1"):
+    with pytest.raises(ValueError, match=r"^topology: must be a TPU and a slice's sides, such as v4:2x2x1"):
         parse_topology(text)

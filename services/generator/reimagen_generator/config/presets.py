@@ -12,7 +12,7 @@ from reimagen_generator.config.cascade import (
 from reimagen_generator.config.networks import EfficientUNetConfig, FoldedResNetConfig, LevelAttention, UNetConfig
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_L, DEEPFLOYD_IF_M, DEEPFLOYD_IF_XL
-from reimagen_generator.config.presets_reimagen import RE_IMAGEN, RE_IMAGEN_SMALL
+from reimagen_generator.config.presets_reimagen import RE_IMAGEN, RE_IMAGEN_FAST, RE_IMAGEN_SMALL
 from reimagen_generator.config.text import MiniLmText
 
 CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
@@ -138,6 +138,7 @@ PRESETS = {
         DEMO_WITHOUT_NEIGHBORS,
         TINY,
         RE_IMAGEN,
+        RE_IMAGEN_FAST,
         RE_IMAGEN_SMALL,
         DEEPFLOYD_IF_M,
         DEEPFLOYD_IF_L,

@@ -103,3 +103,19 @@ RE_IMAGEN = _cascade("re-imagen", 512)
 
 RE_IMAGEN_SMALL = _cascade("re-imagen-small", 384)
 """The paper's small model, whose base has 1.4B parameters."""
+
+GUIDANCE_INTERVAL = (-3.4, 2.5)
+"""The noise levels from 0.28 to 5.42 within which arXiv 2404.07724 guides Stable Diffusion XL, as log-SNRs."""
+
+
+def _guided_within(stage: StageConfig, interval: tuple[float, float]) -> StageConfig:
+    return stage.model_copy(update={"guidance": stage.guidance.model_copy(update={"interval": interval})})
+
+
+RE_IMAGEN_FAST = RE_IMAGEN.model_copy(
+    update={
+        "name": "re-imagen-fast",
+        "stages": tuple(_guided_within(stage, GUIDANCE_INTERVAL) for stage in RE_IMAGEN.stages),
+    }
+)
+"""The same networks and steps, of which those outside the guidance interval evaluate a network once per image."""

@@ -29,7 +29,7 @@ _NEXT_DUMP = "*.after_optimizations_after_buffer_assignment.hlo.pb"
 """The dump that is written next; when it exists, the first dump is complete."""
 _ERROR = "error.txt"
 _POLL_S = 0.2
-_READING = "2"
+_READING = "3"
 """Version of the reading of dumps; a new number invalidates the cached figures."""
 
 Lower = Callable[[], jax.stages.Lowered]

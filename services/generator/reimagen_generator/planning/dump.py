@@ -25,13 +25,14 @@ def dumped_figures(dump: bytes, compile_seconds: float) -> Figures:
     hlo = read_hlo(dump)
     module = _hlo.HloModule.from_serialized_hlo_module_proto(hlo.hlo_module.SerializeToString())
     exchanged = exchanged_bytes(module.to_string())
-    flops = _count(module, "flops")
+    flops, unpadded = _count(module, "flops"), _count(module, "bytes accessed")
     _fill_tiles(hlo.hlo_module)
     padded = _hlo.HloModule.from_serialized_hlo_module_proto(hlo.hlo_module.SerializeToString())
     return Figures(
         **_memory(hlo.buffer_assignment.buffer_allocations),
         flops=flops,
         moved=_count(padded, "bytes accessed"),
+        unpadded=unpadded,
         exchanged=exchanged,
         compile_seconds=compile_seconds,
     )

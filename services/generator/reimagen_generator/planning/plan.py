@@ -23,7 +23,7 @@ class Request:
 
     config: CascadeConfig
     topology: str
-    """The slice, such as `v4:2x2x1`."""
+    """The slice, such as `v4:2x2x1`, or GPUs, such as `h100:4`."""
     mesh: MeshConfig
     """How the slice's devices divide the work."""
     batch: int
@@ -40,7 +40,7 @@ class Request:
             ReimagenError: The TPU compiler is not installed.
             ValueError: The slice is unknown, or the mesh does not have its number of devices.
         """
-        return build_mesh(self.mesh, tpu.devices(parse_topology(self.topology)))
+        return build_mesh(self.mesh, tpu.devices(parse_topology(self.topology).compiled))
 
     def programs(self) -> Iterator[Program]:
         """Return the programs to compile, the same at each call.
@@ -77,7 +77,8 @@ def plan(request: Request, cache: Path) -> Iterator[str]:
     yield ""
     planned = (
         report.Planned(
-            one, compiled_figures(one.lower().as_text(), partial(_lower, request, index), slice_topology, cache)
+            one,
+            compiled_figures(one.lower().as_text(), partial(_lower, request, index), slice_topology.compiled, cache),
         )
         for index, one in enumerate(request.programs())
     )

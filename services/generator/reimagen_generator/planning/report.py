@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reimagen_generator.planning.chips import GIB, Topology
 from reimagen_generator.planning.programs import Program
-from reimagen_generator.planning.roofline import Figures, seconds, seconds_by_roof
+from reimagen_generator.planning.roofline import Figures, moved_bytes, seconds, seconds_by_roof
 
 _SHARES = (1.0, 0.5, 0.3)
 
@@ -27,6 +27,7 @@ def drawing_table(programs: Iterable[Planned], topology: Topology) -> Iterator[s
         yield _row(one, topology)
     yield f"| all | | {held(planned) / GIB:.2f} | | | | | | {_times(total(planned, topology))} |"
     yield ""
+    yield by_roof(planned, topology)
     yield verdict(held(planned), topology)
 
 
@@ -52,13 +53,26 @@ def held(planned: Sequence[Planned]) -> float:
     return sum(parameters.values()) + max(one.figures.memory - one.program.parameters for one in planned)
 
 
+def by_roof(planned: Sequence[Planned], topology: Topology) -> str:
+    """Return a sentence with the seconds of all runs at each peak rate alone."""
+    sums = dict.fromkeys(("compute", "memory", "exchange"), 0.0)
+    for one in planned:
+        for roof, least in seconds_by_roof(one.figures, topology).items():
+            sums[roof] += one.program.runs * least
+    return (
+        f"At peak rates, operations alone take {sums['compute']:.2f} s, moving bytes alone {sums['memory']:.2f} s, and "
+        f"exchanging them alone {sums['exchange']:.2f} s."
+    )
+
+
 def verdict(memory: float, topology: Topology) -> str:
     """Return a sentence that says whether so many bytes fit on a device."""
     available = topology.chip.memory
     fits = "fit in" if memory <= available else "do NOT fit in"
+    chips = f" on {topology.chips} chips" if topology.chip.devices > 1 else ""
     return (
-        f"{memory / GIB:.2f} GiB per device {fits} the {available / GIB:.2f} GiB of a chip; "
-        f"{topology.name} has {topology.chips} chips."
+        f"{memory / GIB:.2f} GiB per device {fits} the {available / GIB:.2f} GiB of a device; "
+        f"{topology.name} has {topology.devices} devices{chips}."
     )
 
 
@@ -72,7 +86,8 @@ def _header() -> Iterator[str]:
 def _row(one: Planned, topology: Topology) -> str:
     figures, program = one.figures, one.program
     roofs = seconds_by_roof(figures, topology)
-    work = f"{figures.flops / 1e12:.3f} | {figures.moved / 1e9:.2f} | {figures.exchanged / 1e9:.3f}"
+    moved = moved_bytes(figures, topology)
+    work = f"{figures.flops / 1e12:.3f} | {moved / 1e9:.2f} | {figures.exchanged / 1e9:.3f}"
     return (
         f"| {program.part} | {program.name} | {figures.memory / GIB:.2f} | {work} "
         f"| {max(roofs, key=roofs.__getitem__)} | {program.runs} "

@@ -19,7 +19,9 @@ class Figures:
     temporaries: float
     flops: float
     moved: float
-    """Bytes read from and written to memory."""
+    """Bytes read from and written to a TPU's memory, where arrays consist of whole tiles."""
+    unpadded: float
+    """The same without the unused parts of tiles."""
     exchanged: float
     """Bytes sent to other devices."""
     compile_seconds: float
@@ -30,13 +32,18 @@ class Figures:
         return self.arguments + self.outputs + self.temporaries
 
 
+def moved_bytes(figures: Figures, topology: Topology) -> float:
+    """Return the bytes that a device reads and writes; a GPU has no tiles to fill."""
+    return figures.moved if topology.chip.stand_in is None else figures.unpadded
+
+
 def seconds_by_roof(figures: Figures, topology: Topology) -> dict[str, float]:
     """Return the minimum time of computing, memory access and communication, in seconds."""
     chip = topology.chip
     links = max(1, topology.links)
     return {
         "compute": figures.flops / chip.flops,
-        "memory": figures.moved / chip.bandwidth,
+        "memory": moved_bytes(figures, topology) / chip.bandwidth,
         "exchange": figures.exchanged / (links * chip.link),
     }
 

@@ -36,12 +36,9 @@ def devices(topology: Topology) -> Sequence[jax.Device]:
         )
     for name, value in _NO_HOST.items():
         os.environ.setdefault(name, value)
-    chip = topology.chip
-    options: dict[str, object] = {}
-    if chip.cores is not None:
-        sides = (*topology.sides, 1, 1)[:3]
-        bounds = tuple(min(side, host) for side, host in zip(sides, chip.host, strict=True))
-        options = {"chip_config_name": chip.cores, "chips_per_host_bounds": bounds}
+    options: dict[str, object] = {"chips_per_host_bounds": topology.host}
+    if topology.chip.cores is not None:
+        options["chip_config_name"] = topology.chip.cores
     try:
         return topologies.get_topology_desc(topology.name, "tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
