@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan sbom lint coverage bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan sbom compose-recovery replica-recovery lint coverage bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -64,6 +64,12 @@ plan: install $(VENV)/.plan ## what the model takes on TPUs that are not there (
 
 sbom: install $(VENV)/.sbom ## list the Python packages of each image in build/sbom, as CycloneDX
 	@$(BIN)/python -m tools.sbom
+
+compose-recovery: kb ## start Docker Compose with keys and TLS, kill its containers under load, and check that all recovers (needs Docker and root)
+	@$(BIN)/python -m tools.recovery.compose
+
+replica-recovery: install ## kill one of two retrievers and of two generators behind HAProxy under load (needs haproxy and root)
+	@$(BIN)/python -m tools.recovery.replicas
 
 peer: install $(VENV)/.reference ## measure the networks beside diffusers' (installs Torch)
 	@$(BIN)/python -m benchmarks.peers.deepfloyd

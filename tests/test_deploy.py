@@ -54,6 +54,25 @@ def test_compose_can_put_an_image_server_in_place_of_the_cascade(
     assert "host.docker.internal:host-gateway" in override["generator"]["extra_hosts"]
 
 
+def test_compose_can_require_keys_and_tls() -> None:
+    override = yaml.safe_load((ROOT / "deploy/docker/access.yml").read_text())["services"]
+    assert override.keys() == {"retriever", "generator"}
+    files = {"keys.json", "tls.crt", "tls.key", "ca.crt"}
+    for name, settings in (("retriever", Settings), ("generator", GeneratorSettings)):
+        prefix = f"REIMAGEN_{name.upper()}_"
+        given = {key.removeprefix(prefix).lower(): value for key, value in override[name]["environment"].items()}
+        assert given.keys() <= settings.model_fields.keys()
+        assert given["allow_anonymous"] == "false"
+        assert given.keys() >= {"keys", "tls_certificate", "tls_key"}
+        (volume,) = override[name]["volumes"]
+        folder = volume.split(":")[-2]
+        mounted = {Path(value) for value in given.values() if value.startswith("/")}
+        assert {path.parent for path in mounted} == {Path(folder)}
+        assert {path.name for path in mounted} <= files
+    # The generator trusts the retriever's authority and has a key for it.
+    assert given.keys() >= {"retriever_ca", "retriever_api_key"}
+
+
 def _value(shell: Mapping[str, str], reference: re.Match[str]) -> str:
     return shell.get(reference[1]) or reference[2]
 

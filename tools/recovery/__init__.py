@@ -1,0 +1,1 @@
+"""Checks that real services recover when their processes are killed under load."""
