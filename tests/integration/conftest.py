@@ -1,4 +1,4 @@
-"""A collector of traces in OpenTelemetry's protocol."""
+"""A collector of traces in OpenTelemetry's protocol, and clients of the generator that a module serves."""
 
 import threading
 import time
@@ -7,9 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import grpc
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator.server import GeneratorServer
 
 SECONDS = 60
 
@@ -74,3 +78,15 @@ def collector() -> Iterator[Collector]:
     server.start()
     yield collector
     server.stop(0).wait()
+
+
+@pytest.fixture(scope="module")
+def rest(generator: GeneratorServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{generator.http_port}", timeout=240) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def generation(generator: GeneratorServer) -> Iterator[GenerationStub]:
+    with grpc.insecure_channel(f"127.0.0.1:{generator.grpc_port}") as channel:
+        yield GenerationStub(channel)

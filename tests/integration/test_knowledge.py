@@ -47,18 +47,6 @@ def generator(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFacto
         yield server
 
 
-@pytest.fixture(scope="module")
-def rest(generator: GeneratorServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{generator.http_port}", timeout=240) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def generation(generator: GeneratorServer) -> Iterator[GenerationStub]:
-    with grpc.insecure_channel(f"127.0.0.1:{generator.grpc_port}") as channel:
-        yield GenerationStub(channel)
-
-
 def add(
     rest: httpx.Client, images: list[bytes], headers: dict[str, str] | None = None, **fields: Any
 ) -> httpx.Response:

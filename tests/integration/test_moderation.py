@@ -104,18 +104,6 @@ def generator(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield server
 
 
-@pytest.fixture(scope="module")
-def rest(generator: GeneratorServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{generator.http_port}", timeout=240) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def stub(generator: GeneratorServer) -> Iterator[GenerationStub]:
-    with grpc.insecure_channel(f"127.0.0.1:{generator.grpc_port}") as channel:
-        yield GenerationStub(channel)
-
-
 def refusal(response: httpx.Response) -> tuple[int, str, str]:
     body = response.json()
     return response.status_code, body["error"]["code"], body["field"]
@@ -150,13 +138,13 @@ def test_captions_of_references_are_checked(rest: httpx.Client) -> None:
     assert refusal(rest.post(EDITS, files=images, data={"prompt": "gore"}))[2] == "prompt"
 
 
-def test_the_clients_of_openai_and_of_grpc_get_the_code(generator: GeneratorServer, stub: GenerationStub) -> None:
+def test_the_clients_of_openai_and_of_grpc_get_the_code(generator: GeneratorServer, generation: GenerationStub) -> None:
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{generator.http_port}/v1", api_key="any")
     with client, pytest.raises(openai.BadRequestError) as raised:
         client.images.generate(prompt="gore")
     assert (raised.value.code, raised.value.param) == ("content_policy_violation", "prompt")
     with pytest.raises(grpc.RpcError) as caught:
-        stub.CreateJob(pb.CreateJobRequest(request=pb.GenerateRequest(prompt="gore")))
+        generation.CreateJob(pb.CreateJobRequest(request=pb.GenerateRequest(prompt="gore")))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     metadata = {item.key: str(item.value) for item in caught.value.trailing_metadata()}
     assert metadata["reimagen-code"] == "content_policy_violation"
@@ -166,7 +154,7 @@ def test_the_clients_of_openai_and_of_grpc_get_the_code(generator: GeneratorServ
     assert (refused.value.code, refused.value.field) == ("content_policy_violation", "prompt")
 
 
-def test_refused_neighbors_are_left_out_and_named(rest: httpx.Client, stub: GenerationStub, judge: Judge) -> None:
+def test_refused_neighbors_are_left_out_and_named(rest: httpx.Client, generation: GenerationStub, judge: Judge) -> None:
     body = {"prompt": "a red fox", "size": "16x16", "retrieval": {"k": 3}}
     answer = rest.post(GENERATIONS, json=body).json()
     assert [neighbor["id"] for neighbor in answer["neighbors"]] == ["fox"]
@@ -181,7 +169,7 @@ def test_refused_neighbors_are_left_out_and_named(rest: httpx.Client, stub: Gene
     assert "event: job.completed" in rest.get(f"{JOBS}/{job['id']}/events").text
     assert rest.get(f"{JOBS}/{job['id']}").json()["refused"] == answer["refused"]
     request = pb.GenerateRequest(prompt="a red fox", size=16, retrieval=pb.GenerateRequest.Retrieval(k=3))
-    (neighbors,) = [event.neighbors for event in stub.Generate(request) if event.HasField("neighbors")]
+    (neighbors,) = [event.neighbors for event in generation.Generate(request) if event.HasField("neighbors")]
     assert {pair.id: pair.reason for pair in neighbors.refused} == reasons
 
 

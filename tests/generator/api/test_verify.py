@@ -21,9 +21,9 @@ BODY = {"prompt": "a red panda", "seed": 7, "size": "16x16", "retrieval": {"k": 
 
 @pytest.fixture(scope="module")
 def signing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve the tiny cascade with a signing key of its own."""
+    """Serve the first stage of the tiny cascade with a signing key of its own."""
     folder = tmp_path_factory.mktemp("signing")
-    cascade = Cascade.random(TINY, seed=0)
+    cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
     cascade.save(folder)
     with serve(cascade, folder, capacity=5, signing=True, state=folder / "state") as service:
         yield service

@@ -1,7 +1,8 @@
 """Print the relative differences between results on meshes of eight devices and on one device, as JSON.
 
-    python eight_devices.py drawing|gradient MESH...
+    python eight_devices.py drawing|gradient REFERENCES MESH...
 
+REFERENCES is the folder of the results on one device: those that are there are read, the others computed and written.
 A mesh is named by its axes, such as 2x2x2.
 """
 
@@ -9,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -54,11 +56,19 @@ def network(stage: StageConfig, seed: int) -> Network:
     return built
 
 
-def difference(tree: object, reference: object) -> float:
-    """Return the norm of the difference over that of the reference, both as one vector."""
-    found, wanted = (
-        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(all_gather(t))]) for t in (tree, reference)
-    )
+def vector(tree: object) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(all_gather(tree))])
+
+
+def on_one_device(result: Callable[[Mesh | None], object], path: Path) -> np.ndarray:
+    if not path.exists():
+        np.save(path, vector(result(None)))
+    reference: np.ndarray = np.load(path)
+    return reference
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the norm of the difference over that of what is wanted."""
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
@@ -119,13 +129,14 @@ def main() -> None:
         "gradient": [Gradient],
     }
     found: dict[str, float] = {}
-    for build in wanted[sys.argv[1]]:
+    what, references, *meshes = sys.argv[1:]
+    for number, build in enumerate(wanted[what]):
         result = build()
-        alone = result(None)
-        for name in sys.argv[2:]:
+        reference = on_one_device(result, Path(references, f"{what}-{number}.npy"))
+        for name in meshes:
             data, fsdp, tensor = map(int, name.split("x"))
             mesh = build_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor), jax.devices())
-            found[name] = max(found.get(name, 0.0), difference(result(mesh), alone))
+            found[name] = max(found.get(name, 0.0), difference(vector(result(mesh)), reference))
     json.dump(found, sys.stdout)
 
 

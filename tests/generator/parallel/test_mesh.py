@@ -18,22 +18,20 @@ from reimagen_generator.settings import Hosts
 TOLERANCE = 1e-5
 
 
-# Compilation takes most of the time, so optimizations are disabled.
-FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 MESHES = ("8x1x1", "2x2x2", "1x4x2")
 
 
-def start(what: str, devices: int, meshes: Sequence[str] = MESHES, **settings: str) -> subprocess.Popen[str]:
+def start(what: str, references: Path, devices: int, meshes: Sequence[str], **settings: str) -> subprocess.Popen[str]:
     program = Path(__file__).with_name("eight_devices.py")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | settings
-    environment["XLA_FLAGS"] = f"{FLAGS} --xla_force_host_platform_device_count={devices}"
+    environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, program, what, *meshes], env=environment, stdout=pipe, stderr=pipe, text=True
+        [sys.executable, program, what, references, *meshes], env=environment, stdout=pipe, stderr=pipe, text=True
     )
 
 
-def differences(process: subprocess.Popen[str], meshes: Sequence[str] = MESHES) -> dict[str, float]:
+def differences(process: subprocess.Popen[str], meshes: Sequence[str]) -> dict[str, float]:
     with process:
         reported, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -42,20 +40,34 @@ def differences(process: subprocess.Popen[str], meshes: Sequence[str] = MESHES) 
     return found
 
 
-@pytest.mark.parametrize("what", ["drawing", "gradient"])
-def test_eight_devices_give_the_same_as_one(what: str) -> None:
-    found = differences(start(what, 8))
+@pytest.fixture(scope="module")
+def gradient(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """Return the folder of the gradient on one device, and the differences of those on meshes from it."""
+    folder = tmp_path_factory.mktemp("references")
+    # The test of two hosts has the mesh of all axes.
+    meshes = ("8x1x1", "1x4x2")
+    return folder, differences(start("gradient", folder, 8, meshes), meshes)
+
+
+def test_eight_devices_draw_the_same_as_one(tmp_path: Path) -> None:
+    found = differences(start("drawing", tmp_path, 8, MESHES), MESHES)
     assert max(found.values()) < TOLERANCE, found
 
 
-def test_two_hosts_of_four_devices_give_the_same_as_one_device() -> None:
+def test_eight_devices_give_the_same_gradient_as_one(gradient: tuple[Path, dict[str, float]]) -> None:
+    assert max(gradient[1].values()) < TOLERANCE, gradient[1]
+
+
+def test_two_hosts_of_four_devices_give_the_same_gradient_as_one_device(
+    gradient: tuple[Path, dict[str, float]],
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     prefix = "REIMAGEN_GENERATOR_"
-    # A mesh of all axes is enough: the other test compares the meshes.
     mesh = ("2x2x2",)
     common = {f"{prefix}COORDINATOR": address, f"{prefix}PROCESSES": "2"}
-    hosts = [start("gradient", 4, mesh, **common, **{f"{prefix}PROCESS": str(number)}) for number in range(2)]
+    settings = [common | {f"{prefix}PROCESS": str(number)} for number in range(2)]
+    hosts = [start("gradient", gradient[0], 4, mesh, **each) for each in settings]
     try:
         for host in hosts:
             found = differences(host, mesh)
