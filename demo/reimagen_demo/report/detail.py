@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -167,7 +168,7 @@ def _sharpness_rows(detail: Detail) -> list[Row]:
     found = []
     for side, by_label in detail.sharpness.items():
         true = by_label[TRUE]
-        for name, of in (("grain", lambda one: one.grain), ("width of edges", lambda one: one.edge_width)):
+        for name, of in (("grain", attrgetter("grain")), ("width of edges", attrgetter("edge_width"))):
             shares = {label: of(one) / of(true) if of(true) else float("nan") for label, one in by_label.items()}
             cells = {label: f"{_share(shares[label])} ({of(one):.3g})" for label, one in by_label.items()}
             barred = side in SECONDS

@@ -131,7 +131,7 @@ def _scores(
     found: dict[str, Values] = {}
     for label, setting in drawn.settings(axis).items():
         folder = drawn.folder(setting)
-        values = {name: read.of(folder, keys, name) for name in _SCORES if name in read.names}
+        values: Values = {name: read.of(folder, keys, name) for name in _SCORES if name in read.names}
         found[NOW if label == PER_ENTITY else label] = values
     chosen = [prompt for prompt in prompts if prompt.item.key in set(keys)]
     side = next(iter(drawn.settings(axis).values())).size

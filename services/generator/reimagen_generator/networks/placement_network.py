@@ -227,8 +227,8 @@ def sample_placements(
         is_object: Which neighbors are the first with their caption.
         keys: One key for each image.
     """
-    others = jax.vmap(lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys))
-    candidates = jnp.concatenate([keys[None], others(jnp.arange(2, _CANDIDATES + 1))])
+    of_all = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    candidates = jnp.stack([keys, *(of_all(keys, number) for number in range(2, _CANDIDATES + 1))])
     drawn = jax.vmap(lambda candidate: _draw(distribution, leaders, candidate))(candidates)
     overlaps = jax.vmap(jax.vmap(_overlap))(drawn, jnp.broadcast_to(is_object, (_CANDIDATES, *is_object.shape)))
     acceptable = jnp.argmax(overlaps <= _OVERLAP, axis=0)
