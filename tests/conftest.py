@@ -23,11 +23,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
 # Tests run little of what they compile, so LLVM's optimizations would take most of their time. They change no result
-# beyond rounding. Without them, XLA's fusion emitters compile some programs to NaN, such as the judge's training. Each
-# program is compiled in one piece: in the usual 32, for as many cores, compilation takes more CPU time.
-_FLAGS = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
+# beyond rounding. Without them, XLA's fusion emitters compile some programs to NaN, such as the judge's training.
+_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 # Without signatures, the same request gives the same bytes. Tests of signatures turn them on, in folders of their own.
 os.environ["REIMAGEN_GENERATOR_SIGNING"] = "false"
