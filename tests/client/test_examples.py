@@ -11,6 +11,7 @@ from tests.client.conftest import PROMPT, Service, png
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/how-to/client.md"
+PHOTOGRAPH = ROOT / "tests/generator/cut_out/data/coffee.jpg"
 
 
 def run(service: Service, *command: str | Path, folder: Path = ROOT) -> list[str]:
@@ -36,6 +37,7 @@ def test_the_asynchronous_client_saves_images(service: Service, tmp_path: Path) 
 
 def test_the_code_of_the_page_runs(service: Service, tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(png((200, 10, 90)))
+    (tmp_path / "photograph.jpg").write_bytes(PHOTOGRAPH.read_bytes())
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 4
     for block in blocks:
@@ -46,6 +48,7 @@ def test_the_code_of_the_page_runs(service: Service, tmp_path: Path) -> None:
 
 def test_the_commands_of_the_page_run(service: Service, tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(png((200, 10, 90)))
+    (tmp_path / "photograph.jpg").write_bytes(PHOTOGRAPH.read_bytes())
     (block,) = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     program = tmp_path / "bin" / "reimagen"
     program.parent.mkdir()

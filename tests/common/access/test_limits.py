@@ -39,7 +39,7 @@ HOUR = 3_600
 # A moment in the middle of a minute: 40 seconds of it are left.
 NOON = 20_000 * 86_400 + HOUR * 12 + 20.0
 
-RPCS = ("Generate", "Describe", "CreateJob", "GetJob", "ListJobs", "WatchJob", "CancelJob")
+RPCS = ("Generate", "CutOut", "Describe", "CreateJob", "GetJob", "ListJobs", "WatchJob", "CancelJob")
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def ask(keyed: Keyed, route: str, headers: dict[str, str]) -> int:
     method, _, path = route.partition(" ")
     # Not from this machine, as far as metrics are concerned.
     headers = headers | {"X-Forwarded-For": "203.0.113.7"}
-    url = path.replace("{id:any}", "a").replace("{name}", "start.js").replace("{name:path}", "app.js")
+    url = path.replace("{id:any}", "a").replace("{name}", "start.js").replace("{name:path}", "bundle.js")
     return keyed.rest.request(method, url, headers=headers).status_code
 
 
