@@ -60,8 +60,8 @@ def test_the_compiled_loop_and_single_steps_draw_the_same(sampler: SamplerKind, 
     *_, (_, last) = stage.sample(conditions(len(KEYS)), guidance, KEYS)
     at_once = stage.sample_at_once(conditions(len(KEYS)), guidance, KEYS)
     np.testing.assert_allclose(at_once, last.x, atol=1e-5)
-    # α is 1 and σ is 0, but the compiler chooses whether a product and a sum are rounded once or twice.
-    np.testing.assert_array_max_ulp(last.x, last.x_0, 1)
+    # α is 1 and σ is 0, but the compiler chooses whether a product and a sum are rounded once or twice: 2 ULP with AMX.
+    np.testing.assert_array_max_ulp(last.x, last.x_0, 2)
 
 
 def test_outside_the_interval_a_step_evaluates_once() -> None:

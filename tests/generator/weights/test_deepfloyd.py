@@ -270,7 +270,7 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
 
 
 def test_a_run_starts_with_the_imported_networks_loss_and_output(tmp_path: Path) -> None:
-    """Equal bit for bit with neighbors, on smaller images than the network's."""
+    """Equal with neighbors up to the rounding of two compiled programs, on smaller images than the network's."""
     write(tmp_path / "I", made_up(tmp_path / "I", SMALL_I))
     rows, k, side = 2, 2, 8
     random = np.random.default_rng(0)
@@ -304,8 +304,8 @@ def test_a_run_starts_with_the_imported_networks_loss_and_output(tmp_path: Path)
         results.append((loss, stage.sample_at_once(conditions, config.guidance, keys)))
     (loss, drawn), (loss_with, drawn_with) = results
     assert float(loss.min()) > 0.1
-    np.testing.assert_array_equal(loss_with, loss)
-    np.testing.assert_array_equal(drawn_with, drawn)
+    np.testing.assert_array_max_ulp(loss_with, loss, 2)
+    np.testing.assert_allclose(drawn_with, drawn, atol=1e-5)
 
 
 def test_the_import_commands_work(tmp_path: Path) -> None:
