@@ -85,7 +85,7 @@ def clip_art(folder: Path) -> Iterator[tuple[PairNote, bytes]]:
 
 
 def caption_of(svg: str) -> str:
-    """Return the caption that a drawing's title gives, with an article; "" if it is no name of a few words."""
+    """Return the title of a drawing as a caption with an article; "" for a title that is not one to three words."""
     found = _TITLE.search(svg)
     title = " ".join(html.unescape(found[1]).replace("_", " ").lower().split()) if found else ""
     words = [word for word in title.split() if not word.isdigit()]
@@ -98,7 +98,7 @@ def caption_of(svg: str) -> str:
 
 
 def rendered(path: Path) -> Image.Image | None:
-    """Return a drawing, RGBA, trimmed to its outline; None if it cannot be rendered, or is no drawing of a thing."""
+    """Return a drawing, RGBA, trimmed to its outline; None if rendering fails, or it is nearly empty or full."""
     try:
         png = resvg_py.svg_to_bytes(svg_path=str(path), width=_CANVAS, skip_system_fonts=True)
     except ValueError:

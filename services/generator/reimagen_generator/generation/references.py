@@ -62,7 +62,11 @@ def with_cut_outs(references: References, requested: Sequence[Reference]) -> Ref
         cut_neighbor(neighbor, field=f"references.{index}.image") if reference.cut_out else neighbor
         for index, (reference, neighbor) in enumerate(zip(requested, references.neighbors.neighbors, strict=True))
     ]
-    pairs = [replace(read_neighbor(one), weight=one.weight) for one in neighbors if one.weight > 0]
+    shown = [neighbor for neighbor in neighbors if neighbor.weight > 0]
+    pairs = [
+        replace(read_neighbor(one), weight=one.weight) if one.cut_out else pair
+        for one, pair in zip(shown, references.pairs, strict=True)
+    ]
     return References(replace(references.neighbors, neighbors=neighbors), pairs)
 
 
