@@ -20,7 +20,11 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.request_handle import Cancelled
 from reimagen_generator.generation import provenance
+from reimagen_generator.generation.references import References, read_neighbor, with_cut_outs
+from reimagen_generator.generation.request_parts import Reference
+from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 from reimagen_retriever.server import RetrieverServer
@@ -258,6 +262,31 @@ def test_an_image_that_cannot_be_cut_out_is_used_as_it_is_with_a_warning(served:
     request.references.add(image=buffer.getvalue(), caption="teal", cut_out=True)
     neighbors = next(event.neighbors for event in served.generation.Generate(request) if event.HasField("neighbors"))
     assert list(neighbors.cut_outs) == [pb.GenerateEvent.CutOut(neighbor=0, warning=warning)]
+
+
+def test_an_ignored_reference_is_not_cut_out(served: Served) -> None:
+    own = {"image": base64.b64encode(disc()).decode(), "caption": "a disc", "weight": 0.0, "cut_out": True}
+    answer = draw(served, references=[{"pair_id": "3"}, own])
+    assert answer["neighbors"][1] == {"caption": "a disc"}
+    assert pixels(answer) == pixels(draw(served, references=[{"pair_id": "3"}]))
+
+
+def test_a_cancelled_request_cuts_no_further_reference_out() -> None:
+    image = base64.b64encode(disc()).decode()
+    requested = [Reference.model_validate({"image": image, "caption": "x", "cut_out": True})] * 3
+    neighbors = [Neighbor(disc(), "x")] * 3
+    references = References(Neighbors(neighbors), [read_neighbor(neighbor) for neighbor in neighbors])
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        with_cut_outs(references, requested, check)
+    assert checks == 2
 
 
 def test_the_field_of_an_invalid_cut_out_is_named(served: Served) -> None:

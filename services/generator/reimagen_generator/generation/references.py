@@ -1,6 +1,6 @@
 """The references of a request as neighbors: the caller's images, and pairs that are fetched from the retriever."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from reimagen.v1 import retrieval_pb2
@@ -50,23 +50,28 @@ def read_references(request: GenerationRequest, retriever: RetrieverClient, *, r
     return References(Neighbors(neighbors, nothing_found=_ALL_IGNORED if ignored else None), pairs)
 
 
-def with_cut_outs(references: References, requested: Sequence[Reference]) -> References:
+def with_cut_outs(references: References, requested: Sequence[Reference], check: Callable[[], None]) -> References:
     """Return the references of a request with the objects cut out of those for which it is requested.
+
+    References of weight 0 stay as they are, since no network sees them.
+
+    Args:
+        references: The references.
+        requested: The references as the request states them.
+        check: Raises an error if the request is cancelled or late; called before each cut-out, which takes a while.
 
     Raises:
         InvalidArgument: An image cannot be read.
+        Cancelled: The request is cancelled.
+        DeadlineExceeded: The deadline has passed.
     """
-    if not any(reference.cut_out for reference in requested):
-        return references
-    neighbors = [
-        cut_neighbor(neighbor, field=f"references.{index}.image") if reference.cut_out else neighbor
-        for index, (reference, neighbor) in enumerate(zip(requested, references.neighbors.neighbors, strict=True))
-    ]
-    shown = [neighbor for neighbor in neighbors if neighbor.weight > 0]
-    pairs = [
-        replace(read_neighbor(one), weight=one.weight) if one.cut_out else pair
-        for one, pair in zip(shown, references.pairs, strict=True)
-    ]
+    neighbors, pairs = list(references.neighbors.neighbors), list(references.pairs)
+    shown = [index for index, reference in enumerate(requested) if reference.weight > 0]
+    for position, index in enumerate(shown):
+        if requested[index].cut_out:
+            check()
+            neighbors[index] = cut_neighbor(neighbors[index], field=f"references.{index}.image")
+            pairs[position] = replace(read_neighbor(neighbors[index]), weight=requested[index].weight)
     return References(replace(references.neighbors, neighbors=neighbors), pairs)
 
 

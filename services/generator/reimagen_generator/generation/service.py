@@ -163,7 +163,7 @@ class GenerationService:
         neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
             references = _patiently(lambda: self._references(request, remaining=handle.remaining()), handle, priority)
-            references = with_cut_outs(references, request.references)
+            references = with_cut_outs(references, request.references, handle.check)
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
