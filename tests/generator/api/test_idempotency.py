@@ -7,8 +7,12 @@ import json
 from typing import Any
 
 import httpx
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
+from reimagen_generator.api.http.idempotency import NAME, PATTERN
+from reimagen_generator.jobs.store import parse_key
 from tests.waiting import SECONDS, wait_until
 
 URL = "/v1/images/generations"
@@ -27,6 +31,13 @@ def test_the_same_key_returns_the_same_answer(served: Any) -> None:
     assert post(served, '"one"').json() == first
     assert served.engine.counters.finished == finished + 1
     assert post(served, "two").json()["seed"] != first["seed"]
+
+
+@given(st.from_regex(PATTERN, fullmatch=True))
+@example('"a"')
+@example("x" * 255)
+def test_every_documented_key_is_read(key: str) -> None:
+    parse_key(key.removesuffix("\n"), field=NAME)  # a `$` of Python also matches before a final line break
 
 
 def test_another_body_is_refused(served: Any) -> None:

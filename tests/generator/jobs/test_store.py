@@ -165,7 +165,9 @@ def test_an_expired_job_uses_no_pair(restart: Restart) -> None:
     assert store.uses("fox", limit=9) == []
 
 
-@pytest.mark.parametrize(("text", "key"), [('"a b"', None), ('"ab"', "ab"), (" ab ", "ab"), ('"', '"'), ("é", None)])
+@pytest.mark.parametrize(
+    ("text", "key"), [('"a b"', None), ('""', None), ('"ab"', "ab"), (" ab ", "ab"), ('"', '"'), ("é", None)]
+)
 def test_keys(text: str, key: str | None) -> None:
     if key is None:
         with pytest.raises(InvalidArgument, match="visible ASCII"):

@@ -14,6 +14,8 @@ from reimagen_generator.generation.digest import fields_as_json, request_digest
 from reimagen_generator.jobs.store import parse_key
 
 NAME: Final = "Idempotency-Key"
+PATTERN: Final = r'^(?!""$)[!-~]{1,255}$'
+"""The keys of the OpenAPI document. A key in quotes is the same as without, so two quotes alone are no key."""
 
 
 def _read(
@@ -23,7 +25,7 @@ def _read(
             alias=NAME,
             description="A key of your choice, such as a UUID, that makes it safe to repeat the request: the same key "
             "and body return the first answer.",
-            json_schema_extra={"pattern": r"^[!-~]{1,255}$"},
+            json_schema_extra={"pattern": PATTERN},
         ),
     ] = None,
 ) -> str | None:
