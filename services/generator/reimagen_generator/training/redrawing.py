@@ -9,12 +9,13 @@ import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from reimagen_common.progress import progress_bar
@@ -22,14 +23,18 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.neighbors import Neighbors
+from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.data import Pixels, ShardSource, collate
 from reimagen_generator.training.loss import Batch, of_side
+from reimagen_generator.training.placement import ReferenceTruth
 from reimagen_generator.weights import checkpoint
 
 _BATCH = 16
 _SHARD_SAMPLES = 500
+_NEIGHBORS = 4
+"""Most neighbors of a sample that the stage before sees: each costs as much as the image."""
 
 
 def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, share: float) -> None:
@@ -57,17 +62,24 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
     previous_stage = Stage(before, network, size_factor(cascade, stage - 1))
     source = ShardSource(data, cascade.stages[stage].size)
     encoder = load_text_encoder(cascade, weights)
+    neighbors = min(_NEIGHBORS, cascade.maximum_k)
     chosen = np.random.default_rng(0).random(len(source)) < share
     out.mkdir(parents=True, exist_ok=True)
     with progress_bar(len(source), "redrawing", "samples") as progress:
         for first in range(0, len(source), _SHARD_SAMPLES):
             indices = range(first, min(first + _SHARD_SAMPLES, len(source)))
             path = out / f"{first // _SHARD_SAMPLES:05d}.tar"
-            if not path.exists():
-                redrawn = [index for index in indices if chosen[index]]
-                images = _redrawn(previous_stage, encoder, source, redrawn, cascade.maximum_k, factor, time)
-                _write(path, source, indices, dict(zip(redrawn, images, strict=True)))
-            progress.update(len(indices))
+            if path.exists():
+                progress.update(len(indices))
+                continue
+            redrawn = [index for index in indices if chosen[index]]
+            low_res: dict[int, Pixels] = {}
+            images = _redrawn(previous_stage, encoder, source, redrawn, neighbors, factor, time)
+            for index, image in zip(redrawn, images, strict=True):
+                low_res[index] = image
+                progress.update(1)
+            _write(path, source, indices, low_res)
+            progress.update(len(indices) - len(redrawn))
 
 
 def _redrawn(
@@ -105,7 +117,12 @@ def _neighbors(stage: Stage, batch: Batch) -> Neighbors | None:
     encoded = stage.encode_neighbors(of_side(images, size), batch.neighbor_text, batch.neighbor_mask)
     if batch.truth is None or not stage.config.network.placed:
         return encoded
-    return replace(encoded, placed=batch.truth.placed(images, batch.truth.placements, size))
+    return replace(encoded, placed=_placed(batch.truth, images, size))
+
+
+@partial(jax.jit, static_argnums=2)
+def _placed(truth: ReferenceTruth, images: Float[Array, "batch neighbors side side 3"], size: int) -> PlacedReferences:
+    return truth.placed(images, truth.placements, size)
 
 
 def _write(path: Path, source: ShardSource, indices: range, low_res: dict[int, Pixels]) -> None:
