@@ -2,7 +2,8 @@
 
 A stage that has only seen downsampled true images takes the errors of the stage before for detail and sharpens them. So
 the stage before noises and redraws a share of the low-resolution images; the target remains the true image. It sees the
-samples' neighbors as when it samples, at their true placements: it then copies objects, and errs in the rest.
+samples' neighbors, at most four, as when it samples, at their true placements: it then copies objects, and errs in the
+rest.
 """
 
 import io
