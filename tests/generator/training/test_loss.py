@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.config.presets import TINY
@@ -187,6 +188,25 @@ def test_a_given_low_resolution_image_is_upsampled(batch: Batch, draws: Draws) -
     np.testing.assert_allclose(network.low_resolution.image, 51 / 127.5 - 1, atol=4e-3)
 
 
+def test_the_low_resolution_image_is_blurred_before_noise_is_added(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    deviation = np.linspace(0.0, 1.5, ROWS, dtype=np.float32)
+    blurred = dataclasses.replace(draws, augmentation=jnp.zeros(ROWS), blur=jnp.asarray(deviation))
+    loss(network, stage(Prediction.X0, index=1), batch, blurred, factor=2)
+    x_0, _, _, _ = parts(batch, draws)
+    low_res = np.asarray(downsample(jnp.asarray(x_0), 2))
+    expected = [
+        gaussian_filter(image, (sigma, sigma, 0), mode="nearest", radius=(4, 4, 0)) if sigma else image
+        for image, sigma in zip(low_res, deviation, strict=True)
+    ]
+    # The schedule's log-SNR is clipped to 15: a level of 0 is not quite free of noise.
+    noise = np.exp(-7.5) * np.asarray(draws.augmentation_noise)
+    assert network.low_resolution is not None
+    np.testing.assert_allclose(
+        network.low_resolution.image, upsample(jnp.asarray(np.stack(expected)), 2) + noise, atol=1e-5
+    )
+
+
 def test_noise_before_upsampling_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_upsampling": True})
@@ -274,6 +294,13 @@ def test_times_are_stratified_and_the_exponent_skews_them(batch: Batch) -> None:
     np.testing.assert_allclose(np.sort(even), (np.arange(rows) + 0.5) / rows, atol=0.51 / rows)
     np.testing.assert_allclose(bent, np.sqrt(even), rtol=1e-5)
     assert np.argsort(even).tolist() != list(range(rows))
+
+
+def test_blur_is_drawn_up_to_its_maximum_if_there_is_one(batch: Batch) -> None:
+    deviation = np.asarray(drawn(batch, maximum_blur=1.0).blur)
+    assert deviation.min() >= 0
+    assert 0.95 < deviation.max() <= 1.0
+    assert drawn(batch).blur is None
 
 
 def test_the_augmentation_level_stays_below_its_maximum(batch: Batch) -> None:

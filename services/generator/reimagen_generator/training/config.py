@@ -108,6 +108,13 @@ class TrainingConfig(BaseModel):
     maximum_augmentation: float = Field(
         0.4, ge=0, le=1, description="Maximum augmentation level (aug_level); it is uniform from 0."
     )
+    maximum_blur: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="Maximum standard deviation of a Gaussian blur of the low-resolution image, in its pixels; it is "
+        "uniform from 0.",
+    )
     time_exponent: float = Field(
         1.0, gt=0, description="Times are u to this power, with u uniform in [0, 1]; below 1 favors high noise."
     )

@@ -24,9 +24,10 @@ from reimagen_generator.diffusion.conditions import augment, encode_neighbors
 from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.resize import downsample, to_float
 from reimagen_generator.networks.neighbors import Neighbors
-from reimagen_generator.networks.network import Network, Text
+from reimagen_generator.networks.network import LowResolution, Network, Text
 from reimagen_generator.networks.placement import Placements
 from reimagen_generator.networks.placement_network import PlacementNetwork
+from reimagen_generator.training.blur import blur
 from reimagen_generator.training.config import TrainingConfig, X0Loss
 from reimagen_generator.training.placement import ReferenceTruth, jittered, placement_loss
 from reimagen_generator.training.variance import variance_bound
@@ -73,6 +74,8 @@ class Draws:
     """Neighbors that are replaced by those of the next image, the same for all draws of an image; None for none."""
     placements: Placements | None = None
     """The placements that the network sees, near the true ones and the same for all draws of an image."""
+    blur: Float[Array, " rows"] | None = None
+    """Standard deviation of the blur of the low-resolution image, in its pixels; None for no blur."""
 
 
 def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
@@ -104,6 +107,7 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
             config.placement_error,
             super_resolution=batch.low_res is not None,
         ),
+        blur=uniform(jax.random.fold_in(key, 9), (rows,), maxval=config.maximum_blur) if config.maximum_blur else None,
     )
 
 
@@ -141,9 +145,7 @@ def loss_by_row(
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
-        low_res = downsample(x_0, factor) if batch.low_res is None else to_float(batch.low_res)
-        level = schedule.nearest(stage.schedule, draws.augmentation)
-        low_resolution = augment(stage, repeat(low_res), factor, level, draws.augmentation_noise)
+        low_resolution = _low_resolution(stage, factor, batch, draws, x_0, repeat)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
         images = to_float(batch.neighbor_images)
@@ -186,6 +188,22 @@ def loss_by_row(
         epsilon = prediction.to_epsilon(stage.prediction, output, x_t, log_snr)
         error = error + variance_bound(stage, time, epsilon - draws.noise, variance)
     return error
+
+
+def _low_resolution(
+    stage: StageConfig,
+    factor: int,
+    batch: Batch,
+    draws: Draws,
+    x_0: Float[Array, "images height width 3"],
+    repeat: Callable[[Array], Array],
+) -> LowResolution:
+    """Return what a super-resolution stage upsamples, blurred and noised for each row."""
+    low_res = repeat(downsample(x_0, factor) if batch.low_res is None else to_float(batch.low_res))
+    if draws.blur is not None:
+        low_res = blur(low_res, draws.blur)
+    level = schedule.nearest(stage.schedule, draws.augmentation)
+    return augment(stage, low_res, factor, level, draws.augmentation_noise)
 
 
 def placement_loss_by_row(
