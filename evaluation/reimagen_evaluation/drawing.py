@@ -20,10 +20,10 @@ def seed_of(key: str, sample: int) -> int:
 class BatchDrawer:
     """A cascade that draws under settings."""
 
-    def __init__(self, cascade: Cascade, digest: str) -> None:
-        """Take a cascade and the digest of its files."""
+    def __init__(self, cascade: Cascade, folder: Path) -> None:
+        """Take a cascade and the folder that it was loaded from."""
         self._cascade = cascade
-        self.digest = digest
+        self._folder = folder
 
     @classmethod
     def load(cls, folder: Path, text_encoder: Path | None = None) -> Self:
@@ -32,12 +32,16 @@ class BatchDrawer:
         Raises:
             ValueError: a file is missing or damaged.
         """
-        return cls(Cascade.load(folder, text_encoder), checkpoint.digest(folder))
+        return cls(Cascade.load(folder, text_encoder), folder)
 
     @property
     def config(self) -> CascadeConfig:
         """The cascade's configuration, before any setting."""
         return self._cascade.config
+
+    def digest(self, size: int) -> str:
+        """Return the digest of what an image of a size depends on; see `checkpoint.digest`."""
+        return checkpoint.digest(self._folder, size)
 
     def draw(self, rows: Sequence[Row], setting: Setting) -> tuple[Images, ...]:
         """Draw the rows under a setting; return the images of each stage, the smallest first.

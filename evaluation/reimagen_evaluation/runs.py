@@ -1,7 +1,7 @@
 """Draw a benchmark's items under one setting into a folder; a run that was killed at any moment resumes.
 
 OUT/SETTING/setting.json           the setting
-OUT/SETTING/weights.sha256         digest of the cascade
+OUT/SETTING/weights.sha256         digest of the cascade up to the setting's size
 OUT/SETTING/drawn.csv              one line per image
 OUT/SETTING/images/KEY.0.png       (.webp above 256 pixels) with its provenance inside
 OUT/references/SHA256.png          the images' references, one file each for all settings
@@ -106,7 +106,8 @@ class Run:
             ReimagenError: the retriever failed, or a neighbor's image cannot be decoded.
         """
         grounding.check(self.setting)
-        self._note("weights.sha256", drawer.digest, str, "with other weights or another cascade.json")
+        digest = drawer.digest(self.setting.size)
+        self._note("weights.sha256", digest, str, "with other weights or another cascade.json")
         tasks = (
             Task(item, sample, self._neighbors(item, grounding, drawer.config))
             for item, sample in self.missing(items, samples)

@@ -144,10 +144,18 @@ def load_config(folder: Path) -> CascadeConfig:
         raise ValueError(f"weights: {path} is not a cascade's configuration: {first_fault(error)}") from error
 
 
-def digest(folder: Path) -> str:
-    """Return the SHA-256 of a cascade's configuration and weights, in hexadecimal; it changes with either of them."""
-    combined = hashlib.sha256()
-    for path in sorted([folder / CONFIG_FILE, *folder.glob("stage-*"), *folder.glob(PLACEMENT_FILE)]):
+def digest(folder: Path, largest: int) -> str:
+    """Return the SHA-256, in hexadecimal, of all that an image of a size depends on: configuration and weights.
+
+    Args:
+        folder: Folder of the cascade.
+        largest: The image's size; the stages above it are left out.
+    """
+    config = load_config(folder)
+    stages = tuple(stage for stage in config.stages if stage.size <= largest)
+    combined = hashlib.sha256(config.model_copy(update={"stages": stages}).model_dump_json().encode())
+    names = [stage_file(stage.size) for stage in stages] + [PLACEMENT_FILE] * (config.placement is not None)
+    for path in sorted(file for name in names for file in _files(folder / name)):
         with path.open("rb") as file:
             combined.update(hashlib.file_digest(file, "sha256").digest())
     return combined.hexdigest()
