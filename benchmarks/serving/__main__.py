@@ -1,6 +1,6 @@
 """The engine under an open-loop load on this machine, beside drawing one at a time and batching whole requests.
 
-    python -m benchmarks.serving [--requests 60] [--load 0.9]
+    python -m benchmarks.serving [--requests 60] [--load 0.9] [--callers 1]
 
 The three policies serve the same arrivals, one policy after the other. A refused request is not tried again. Loads are
 shares of the engine's capacity, by the times of starts and steps that it measured when it started. As with clients that
@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.serving.load import HEADER, LOADS, NEIGHBORS, Arrival, Outcome, Run, arrivals, bars, capacity
+from benchmarks.serving.load import CALLERS, HEADER, LOADS, NEIGHBORS, Arrival, Outcome, Run, arrivals, bars, capacity
 from benchmarks.serving.overhead import overhead
 from benchmarks.serving.policies import ENGINE, ONE_AT_A_TIME, POLICIES
 from benchmarks.shared.machine import machine
@@ -69,11 +69,12 @@ def main(
     load: Annotated[
         list[float] | None, typer.Option(help="Loads as shares of the capacity [default: .5 .9 1.5].")
     ] = None,
+    callers: Annotated[int, typer.Option(min=1, help="Number of API keys that send the requests.")] = CALLERS,
 ) -> None:
     """Print a table of the policies under several loads, and the engine's overhead."""
     keep_compiled(Path("build/demo/compiled"))
     cascade = Cascade.load(SHIPPED_WEIGHTS)
-    print(f"cascade {cascade.config.name!r}, {requests} requests a run; {machine()}")
+    print(f"cascade {cascade.config.name!r}, {requests} requests a run from {callers} callers; {machine()}")
     lines: list[str] = []
     for share in load or LOADS:
         requested: list[Arrival] = []
@@ -90,7 +91,7 @@ def main(
                 print(f"capacity of the engine: {capacity(cascade, engine.times):.3g} requests/s")
                 print("| " + " | ".join(HEADER) + " |")
                 print("|" + "---|" * len(HEADER))
-                requested = arrivals(cascade, engine.times, share, requests, seed=0)
+                requested = arrivals(cascade, engine.times, share, requests, 0, callers)
             with policy.order():
                 outcomes, seconds = serve(engine, policy.requests(requested))
             engine.stop(grace=0)
