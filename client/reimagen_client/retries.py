@@ -30,7 +30,7 @@ class RetryPolicy:
     retries: int = 2
     """Maximum number of repetitions; 0 turns them off."""
     first_seconds: float = 0.5
-    """Pause before the first repetition if the service names none; each further one is twice as long."""
+    """Pause before the first repetition; each further one is twice as long. None is shorter than the service asks."""
     longest_seconds: float = 60.0
     """Longest pause. If the service asks for a longer one, the error is raised at once."""
 
@@ -68,12 +68,12 @@ class Attempts:
             raise error
         # Randomness keeps clients apart that were refused at the same time.
         seconds = self._policy.first_seconds * 2.0**self._number * random.uniform(0.75, 1.25)  # noqa: S311
-        if error.retry_after is not None:
-            seconds = max(error.retry_after, 0.0)
-        if seconds > self._policy.longest_seconds:
+        longest, requested = self._policy.longest_seconds, error.retry_after or 0.0
+        if requested > longest:
             raise error
         self._number += 1
-        return seconds
+        # The service does not know how long it will be unavailable, so pauses grow also if it asks for a short one.
+        return max(min(seconds, longest), requested)
 
 
 def _was_sent(error: ReimagenError) -> bool:

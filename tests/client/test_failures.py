@@ -27,6 +27,7 @@ from reimagen_client import (
     Unavailable,
 )
 from reimagen_client.models import JobEvent, JobStatusChanged
+from reimagen_client.retries import Attempts
 from tests.client.conftest import Answer, Failing, answer, broken
 
 AT_ONCE = RetryPolicy(first_seconds=0)
@@ -93,6 +94,14 @@ def test_a_long_pause_is_left_to_the_caller(failing: Failing, draw: Generate) ->
         draw(failing)
     assert raised.value.retry_after == 3600
     assert len(failing.requests) == 1
+
+
+def test_pauses_grow_and_are_at_least_what_the_service_asks_for() -> None:
+    attempts = Attempts(RetryPolicy(retries=4, first_seconds=2.0, longest_seconds=10.0), repeatable=True, keyed=True)
+    first, *later = [attempts.pause(Unavailable("starting", status=503, retry_after=3.0)) for _ in range(4)]
+    assert first == 3.0
+    assert 3.0 <= later[0] <= 5.0
+    assert 6.0 <= later[1] <= later[2] == 10.0
 
 
 def test_retries_end(failing: Failing, draw: Generate) -> None:

@@ -26,7 +26,7 @@ JOBS: Final = 6
 SIZE: Final = 256
 ANSWERS: Final = 5
 """Answers to await before and after a kill."""
-RETRY: Final = RetryPolicy(retries=6, first_seconds=1.5, longest_seconds=90)
+RETRY: Final = RetryPolicy(retries=8, first_seconds=1.5, longest_seconds=60)
 """For longer than a generator takes to start."""
 SECONDS: Final = 300.0
 
