@@ -23,7 +23,11 @@ USER: Final = 10001
 """The user in the containers."""
 READY_SECONDS: Final = 900
 """The first start of a generator compiles its cascade."""
-_RIGHTS: Final[Mapping[str, str]] = {"retriever": "read", "reader": "read", "client": "generate"}
+_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
+    "retriever": ["read"],
+    "reader": ["read"],
+    "client": ["read", "generate"],
+}
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,7 @@ def make_access(folder: Path) -> Access:
     issued.private_key_pem.write_to_path(str(folder / "tls.key"))
     program = Path(sys.executable).with_name("reimagen-generator")
     add = [str(program), "keys", "add", "--file", str(folder / "keys.json")]
-    keys = {
-        name: subprocess.run([*add, name, "--right", right], check=True, capture_output=True, text=True).stdout.strip()
-        for name, right in _RIGHTS.items()
-    }
+    keys = {name: _output([*add, name, *(f"--right={right}" for right in rights)]) for name, rights in _RIGHTS.items()}
     for path in (folder, *folder.iterdir()):
         shutil.chown(path, USER)
     return Access(folder, keys)
@@ -126,7 +127,7 @@ class Project:
 
 
 def _output(command: Sequence[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
