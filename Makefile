@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan sbom compose-recovery replica-recovery lint coverage bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan sbom compose-recovery replica-recovery ray-recovery lint coverage bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -70,6 +70,9 @@ compose-recovery: kb ## start Docker Compose with keys and TLS, kill its contain
 
 replica-recovery: install ## kill one of two retrievers and of two generators behind HAProxy under load (needs haproxy and root)
 	@$(BIN)/python -m tools.recovery.replicas
+
+ray-recovery: install ## kill one of two nodes of a Ray cluster during a build (needs root)
+	@$(BIN)/python -m tools.recovery.ray_nodes
 
 peer: install $(VENV)/.reference ## measure the networks beside diffusers' (installs Torch)
 	@$(BIN)/python -m benchmarks.peers.deepfloyd

@@ -20,8 +20,12 @@ _BRIDGE: Final = "machines"
 _INSIDE: Final = "REIMAGEN_INSIDE_NAMESPACE"
 
 
-def enter_namespace(module: str) -> None:
+def enter_namespace(module: str, programs: Sequence[str]) -> None:
     """Run this program again in network and mount namespaces of its own, unless it is in them.
+
+    Args:
+        module: The module that is run.
+        programs: Other programs that it needs.
 
     Raises:
         RuntimeError: The namespaces cannot be made.
@@ -30,9 +34,9 @@ def enter_namespace(module: str) -> None:
         return
     if os.geteuid() != 0:
         raise RuntimeError("network namespaces can be made by root only")
-    for program in ("unshare", "ip", "haproxy"):
+    for program in ("unshare", "ip", *programs):
         if shutil.which(program) is None:
-            raise RuntimeError(f"{program} is missing: apt-get install util-linux iproute2 haproxy")
+            raise RuntimeError(f"{program} is missing: apt-get install util-linux iproute2 {' '.join(programs)}")
     command = ["unshare", "--net", "--mount", "--", sys.executable, "-m", module, *sys.argv[1:]]
     os.execvpe(command[0], command, os.environ | {_INSIDE: "1"})  # noqa: S606
 
@@ -72,11 +76,16 @@ class Running:
             process.kill()
 
     def start(
-        self, machine: str | None, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
+        self,
+        machine: str | None,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        *,
+        stdout: bool = False,
     ) -> LoggedProcess:
-        """Start a command on a machine, or beside this process."""
+        """Start a command on a machine, or beside this process; see `LoggedProcess`."""
         inside = [] if machine is None else ["ip", "netns", "exec", machine]
-        self._processes.append(LoggedProcess([*inside, *command], environment))
+        self._processes.append(LoggedProcess([*inside, *command], environment, stdout=stdout))
         return self._processes[-1]
 
 

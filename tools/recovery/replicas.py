@@ -85,7 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--answers", type=int, default=100, help="answers to await before and after each kill")
     answers: int = parser.parse_args().answers
-    enter_namespace("tools.recovery.replicas")
+    enter_namespace("tools.recovery.replicas", ["haproxy"])
     print(f"Two retrievers and two generators in network namespaces behind HAProxy, {CLIENTS} clients, on {machine()}")
     with tempfile.TemporaryDirectory(prefix="reimagen-replicas-") as folder, Running() as running:
         processes = start(Path(folder), running)
@@ -161,18 +161,28 @@ def checks(processes: dict[str, LoggedProcess], answers: int) -> Iterator[tuple[
         wait_until(lambda: load.answered() >= answers, SECONDS)
         before = broken_requests()
         yield reported("all replicas run", load.take(), before)
-        for name in ("retriever-1", "generator-1"):
+        for name in (min(RETRIEVERS), min(GENERATORS)):
+            if name in GENERATORS:  # a search is too short to be seen
+                wait_until(lambda: int(counted(min(GENERATORS))["scur"]) > 0, SECONDS)
+            handled = int(counted(name)["stot"])
             processes[name].popen.kill()
             processes[name].popen.wait()
             wait_until(lambda: load.answered() >= answers, SECONDS)
             now = broken_requests()
-            yield reported(f"{name} killed", load.take(), {each: now[each] - before[each] for each in now})
+            what = f"{name} killed after {handled} requests of its own"
+            yield reported(what, load.take(), {each: now[each] - before[each] for each in now})
             before = now
 
 
 def broken_requests() -> dict[str, int]:
     """Return the number of requests of each kind of service that HAProxy answered with 502 or the like."""
     return {row["pxname"]: int(row["hrsp_5xx"]) for row in counts() if row["svname"] == "BACKEND"}
+
+
+def counted(server: str) -> dict[str, str]:
+    """Return HAProxy's counts of a server."""
+    (row,) = (row for row in counts() if row["svname"] == server)
+    return row
 
 
 def counts() -> list[dict[str, str]]:
