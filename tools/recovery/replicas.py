@@ -175,8 +175,13 @@ def checks(processes: dict[str, LoggedProcess], answers: int) -> Iterator[tuple[
 
 
 def broken_requests() -> dict[str, int]:
-    """Return the number of requests of each kind of service that HAProxy answered with 502 or the like."""
-    return {row["pxname"]: int(row["hrsp_5xx"]) for row in counts() if row["svname"] == "BACKEND"}
+    """Return the number of requests to each kind of service that got no response, or an error of the server."""
+    return {row["pxname"]: int(row["stot"]) - answered(row) for row in counts() if row["svname"] == "BACKEND"}
+
+
+def answered(row: Mapping[str, str]) -> int:
+    """Return the number of requests that were answered or still wait for a response."""
+    return int(row["scur"]) + sum(int(row[f"hrsp_{status}"]) for status in ("2xx", "3xx", "4xx"))
 
 
 def counted(server: str) -> dict[str, str]:

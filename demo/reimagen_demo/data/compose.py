@@ -2,7 +2,7 @@
 
 A shard is a WebDataset tar. A sample is `KEY.png` with `KEY.txt` and `KEY.json`, and for each neighbor
 `KEY.neighbor0.webp`, `KEY.neighbor0.txt`, `KEY.neighbor0.matte.png` and `KEY.neighbor0.json`. Images above 64 pixels
-are lossless WebP: lossy WebP halves the resolution of colors, and its networks would draw softer edges.
+are WebP, without loss above 128: lossy WebP halves the resolution of colors, and the networks would draw softer edges.
 """
 
 import io
@@ -32,6 +32,8 @@ from reimagen_demo.data.references import Reference, ReferenceImage, References
 SHARD_SAMPLES = 500
 LARGEST_PNG = 64
 """Largest side in pixels of images that are stored as PNG."""
+LARGEST_LOSSY = 128
+"""Largest side in pixels of images that are stored as lossy WebP: the references of samples of 64 pixels."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,10 @@ def _encode(image: Image.Image) -> bytes:
     if image.width <= LARGEST_PNG:
         return _encode_png(image)
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=True, quality=20, method=1)
+    if image.width <= LARGEST_LOSSY:
+        image.save(buffer, "WEBP", quality=95, method=1)
+    else:
+        image.save(buffer, "WEBP", lossless=True, quality=20, method=1)
     return buffer.getvalue()
 
 
