@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.certificates import local_identity
-from reimagen_generator.generation.provenance import Provenance, Source
 from reimagen_generator.generation.images import MEDIA_TYPES
+from reimagen_generator.generation.provenance import Provenance, Source
 from reimagen_generator.generation.request import OutputFormat, parse_request
 from reimagen_generator.generation.signing import Signer
 from reimagen_generator.generation.verification import SoftBinding, Verifier
