@@ -28,6 +28,7 @@ class StageChange(_Frozen):
         None, ge=0, le=100, description="Guidance weight of the neighbors, w_n, 0 to 100."
     )
     interleave_ratio: float | None = Field(None, ge=0, le=1, description="Interleave ratio η, 0 to 1.")
+    interval: tuple[float, float] | None = Field(None, description="Log-SNRs within which guidance is used.")
     grounded: bool = Field(True, description="Whether this stage receives the neighbors.")
 
 

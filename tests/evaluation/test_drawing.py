@@ -51,6 +51,8 @@ def test_a_setting_has_its_own_steps(learned: Path, drawer: BatchDrawer) -> None
     base = Setting(weights=learned, size=16)
     more = base.model_copy(update={"stages": {16: StageChange(steps=5)}})
     assert [stage.steps for stage in more.change(drawer.config)] == [5]
+    within = base.model_copy(update={"stages": {16: StageChange(interval=(-3.0, 2.0))}})
+    assert [stage.guidance.interval for stage in within.change(drawer.config)] == [(-3.0, 2.0)]
     row = Row("a kea", [], 1)
     assert (drawer.draw([row], base)[0] != drawer.draw([row], more)[0]).any()
 
@@ -60,6 +62,7 @@ def test_a_setting_has_its_own_steps(learned: Path, drawer: BatchDrawer) -> None
     [
         ({"size": 48}, "size: cascade 'tiny' has stages of 16, 32, 64, none of 48"),
         ({"stages": {128: StageChange(steps=3)}}, "none of 128"),
+        ({"stages": {16: StageChange(interval=(1.0, -1.0))}}, "stages.16.*interval: the first log-SNR must be below"),
         ({"stages": {16: StageChange(sampler="unipc", text_weight=2)}}, "stages.16.*interleaved changes from step"),
     ],
 )

@@ -26,6 +26,7 @@ from reimagen_evaluation.copies import NEAR_COPY
 from reimagen_evaluation.setting import NONE, Setting
 from reimagen_evaluation.sweep import Axis, Sweep
 from reimagen_generator.config.cascade import CascadeConfig, Strategy
+from reimagen_generator.config.presets_reimagen import GUIDANCE_INTERVAL
 
 IN_DOMAIN: Final = "icons"
 OUT_OF_DOMAIN: Final = "sketches"
@@ -117,6 +118,14 @@ def sweep(
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={f"{strategy} @ {number}": _strategy(config, strategy, number // each)
                     for strategy, each in A_STEP.items() for number in EVALUATIONS},
+        ),
+        "interval": Axis(
+            title="Guidance within an interval of noise levels",
+            note="Guided at all steps, or only within the interval of log-SNRs of the preset `re-imagen-fast`, "
+            f"{GUIDANCE_INTERVAL[0]} to {GUIDANCE_INTERVAL[1]} (arXiv 2404.07724). A step outside it evaluates the "
+            "network once.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged,
+            values={"at all steps": {}, "within the interval": _stage(interval=GUIDANCE_INTERVAL)},
         ),
         "retriever": Axis(
             title="BM25 against dense retrieval",
