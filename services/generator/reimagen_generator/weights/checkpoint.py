@@ -49,11 +49,15 @@ def save_network(network: nnx.Module, path: Path, metadata: dict[str, str] | Non
 
 def copy_missing_weights(config: CascadeConfig, source: Path, target: Path) -> None:
     """Copy the weights that a cascade's folder lacks from another folder, so that it is complete."""
-    names = [stage_file(stage.size) for stage in config.stages] + [PLACEMENT_FILE] * (config.placement is not None)
-    for name in names:
+    for name in _names(config):
         if not _files(target / name):
             for file in sorted(_files(source / name)):  # an index comes last
                 shutil.copyfile(file, target / file.name)
+
+
+def _names(config: CascadeConfig) -> list[str]:
+    """Return the names of a cascade's files of weights."""
+    return [stage_file(stage.size) for stage in config.stages] + [PLACEMENT_FILE] * (config.placement is not None)
 
 
 def _files(path: Path) -> list[Path]:
@@ -153,9 +157,9 @@ def digest(folder: Path, largest: int) -> str:
     """
     config = load_config(folder)
     stages = tuple(stage for stage in config.stages if stage.size <= largest)
-    combined = hashlib.sha256(config.model_copy(update={"stages": stages}).model_dump_json().encode())
-    names = [stage_file(stage.size) for stage in stages] + [PLACEMENT_FILE] * (config.placement is not None)
-    for path in sorted(file for name in names for file in _files(folder / name)):
+    needed = config.model_copy(update={"stages": stages})
+    combined = hashlib.sha256(needed.model_dump_json().encode())
+    for path in sorted(file for name in _names(needed) for file in _files(folder / name)):
         with path.open("rb") as file:
             combined.update(hashlib.file_digest(file, "sha256").digest())
     return combined.hexdigest()
