@@ -1,5 +1,6 @@
 """Ranking in memory against Lucene, search by search: equal pairs, order and scores, bit for bit."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.neighbors.shards import Options
 
 ALL = Filters(keep_duplicates=True)
-WORDS = ("the", "fox", "foxes", "kea", "snow", "red", "leopard", "rock", "Ünder", "雪里", "and", "여우", "unicorn")
+WORDS = ("the", "fox", "foxes", "kea", "snow", "red", "leopard", "rock", "Ünder", "雪里", "and", "in", "여우", "yeti")
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,17 @@ def test_any_captions_are_ranked_like_lucene(
         index = written(Path(folder), captions, analysis, [number for number in removed if number < len(captions) - 1])
         assert_same(index, [*captions, *queries], k, relevance, pool)
         index.close()
+
+
+def test_scores_do_not_depend_on_what_is_required(tmp_path: Path) -> None:
+    """Lucene would add scores in 32 bits where it makes some of the optional clauses required ones."""
+    index = written(tmp_path, ["fox", "fox", "kea", "fox kea", "fox kea snow in the rock"], Analysis(k1=0, b=0.4))
+    for foxes, keas, snows in itertools.product(range(1, 5), repeat=3):
+        query = f"{'fox ' * foxes}{'kea ' * keas}in {'snow ' * snows}of the rock"
+        scores = {hit.pair.id: hit.score for hit in index.search(query, 5, 0.0, "any", ALL)}
+        relevant = {hit.pair.id: hit.score for hit in index.search(query, 5, 0.0, "phrase", ALL)}
+        assert relevant == {found: scores[found] for found in (name(3), name(4))}, query
+    index.close()
 
 
 @pytest.mark.parametrize("k", [1, 3, 200])

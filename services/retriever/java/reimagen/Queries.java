@@ -93,7 +93,13 @@ public final class Queries {
         return query.build();
     }
 
-    /** Returns a query that finds the documents with all terms of at least one alternative, each of which is a line. */
+    /**
+     * Returns a query that finds the documents with all terms of at least one alternative, each of which is a line.
+     *
+     * <p>It has no TermQuery. Where a term query is both a filter and an optional clause, Lucene 10 makes it a
+     * required clause, and adds the scores of required and optional clauses in 32 bits instead of 64. Scores would
+     * then depend on what is required.
+     */
     static Query requirement(String field, String required) {
         List<String> single = new ArrayList<>();
         BooleanQuery.Builder alternatives = new BooleanQuery.Builder();
@@ -104,7 +110,7 @@ public final class Queries {
             } else {
                 BooleanQuery.Builder together = new BooleanQuery.Builder();
                 for (String term : terms) {
-                    together.add(new TermQuery(new Term(field, term)), Occur.FILTER);
+                    together.add(anyOf(field, new String[] {term}), Occur.FILTER);
                 }
                 alternatives.add(together.build(), Occur.SHOULD);
             }
