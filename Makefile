@@ -100,6 +100,7 @@ bench-serving: install ## measure the engine under load beside two other policie
 
 bench-retrieval: install $(VENV)/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
 	@$(BIN)/python -m benchmarks.bm25.peers $(CAPTIONS)
+	@$(BIN)/python -m benchmarks.bm25.peers real
 	@$(BIN)/python -m benchmarks.bm25.growth
 	@$(BIN)/python -m benchmarks.bm25.cores
 	@$(BIN)/python -m benchmarks.bm25.union $(CAPTIONS)
